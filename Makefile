@@ -1,0 +1,96 @@
+# `make run` and `make test` are all a new checkout needs; both set up what is missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+# Directories that appear as the project grows.
+CODE := $(wildcard engine gateway hashpit bench tests)
+TWICE := $(patsubst %/,%,$(sort $(dir $(wildcard tests/engine/test_*.py tests/property/test_*.py))))
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(INSTALLED) ## create .venv, install everything into it, compile the hot modules if possible
+	@$(BIN)/python setup.py -q hot
+
+.PHONY: run
+run: setup ## start a demo exchange with bots and a simulated meter
+	@$(BIN)/hashpit demo
+
+.PHONY: test
+test: setup ## run all tests; with a compiled engine, run its tests a second time from the plain sources
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@if [ -n "$(TWICE)" ] && [ "$$($(BIN)/python -m hashpit.build)" = compiled ]; then \
+		echo "hashpit: once more from the plain sources: $(TWICE)"; \
+		HASHPIT_PLAIN=1 $(BIN)/python -m pytest $(PYTEST_ARGS) $(TWICE); \
+	fi
+
+.PHONY: check
+check: lint types ## lint, formatting, types, import direction and documentation links
+
+.PHONY: lint
+lint: setup ## the part of check that needs no type checker
+	@$(BIN)/ruff check $(CODE) setup.py
+	@$(BIN)/ruff format --check $(CODE) setup.py
+	@$(BIN)/python -m pytest -q -m "not slow" tests/test_architecture.py tests/test_packaging.py
+
+.PHONY: types
+types: setup
+	@$(BIN)/mypy $(CODE)
+
+.PHONY: fmt
+fmt: setup ## format the code and fix what the linter can fix
+	@$(BIN)/ruff check --fix-only --quiet $(CODE) setup.py
+	@$(BIN)/ruff format $(CODE) setup.py
+
+.PHONY: bench
+bench: setup ## measure the engine, then the gateway
+	@$(BIN)/python -m bench.engine
+	@$(BIN)/python -m bench.gateway
+
+.PHONY: compile
+compile: $(INSTALLED) ## compile the hot modules now; fails without a C compiler
+	@$(BIN)/python setup.py -q hot --force
+
+.PHONY: lock
+lock: ## resolve requirements*.in again and write the hashed locks
+	@$(PYTHON) -m venv $(VENV)-lock
+	@$(VENV)-lock/bin/python -m pip install -qq --disable-pip-version-check uv
+	@set -e; lock="$(VENV)-lock/bin/uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate"; \
+		$$lock requirements.in -o requirements.txt; \
+		$$lock requirements-dev.in -c requirements.txt -o requirements-dev.txt; \
+		$$lock requirements-research.in -c requirements-dev.txt -o requirements-research.txt
+	@rm -rf $(VENV)-lock
+
+.PHONY: clean
+clean: ## remove everything that make and the tools made, .venv included
+	@rm -rf $(VENV) $(VENV)-lock build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find $(CODE) -name __pycache__ -prune -exec rm -rf {} + -o \( -name '*.so' -o -name '*.pyd' \) -exec rm -f {} +
+
+# --- How setup gets there ---------------------------------------------------------------------------------------
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "hashpit: $(PYTHON) not found: install Python 3.11 or newer (Debian: apt-get install python3 python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "hashpit: Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.11 ..."; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "hashpit: $(PYTHON) has no venv module (Debian: apt-get install python3-venv)"; exit 1; }
+	@echo "hashpit: creating $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+
+# The environment holds exactly what the lock says; the project itself is installed editable on top.
+$(INSTALLED): requirements-dev.txt requirements.in pyproject.toml setup.py Makefile | $(BIN)/python
+	@echo "hashpit: installing pinned packages"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@

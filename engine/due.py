@@ -1,0 +1,44 @@
+"""What falls due, and when: expiries, gates, starts of delivery, settlements, in one order for everybody.
+
+At one instant expiries come first (by order id), then gates, starts and settlements (each by market symbol).
+"""
+
+from typing import Final
+
+from sortedcontainers import SortedList
+
+EXPIRY: Final = 0
+GATE: Final = 1
+START: Final = 2
+SETTLEMENT: Final = 3
+
+NEVER: Final = 2**127
+"""Later than any time."""
+
+
+class Due:
+    """The agenda. Every entry is removed when its order or market ends, so it is bounded by what is open."""
+
+    __slots__ = ("entries", "next_ns")
+
+    def __init__(self) -> None:
+        self.entries: SortedList[tuple[int, int, int | str]] = SortedList()
+        # when the first entry falls due; NEVER when there is none
+        self.next_ns: int = NEVER
+
+    def add(self, due_ns: int, kind: int, key: int | str) -> None:
+        """Put ``key`` (an order id for EXPIRY, else a symbol) on the agenda. O(log n)."""
+        self.entries.add((due_ns, kind, key))
+        if due_ns < self.next_ns:
+            self.next_ns = due_ns
+
+    def discard(self, due_ns: int, kind: int, key: int | str) -> None:
+        """Take an entry off the agenda, if it is there. O(log n)."""
+        self.entries.discard((due_ns, kind, key))
+        self.next_ns = self.entries[0][0] if self.entries else NEVER
+
+    def pop(self) -> tuple[int, int, int | str]:
+        """Take the first entry off. O(log n)."""
+        entry: tuple[int, int, int | str] = self.entries.pop(0)
+        self.next_ns = self.entries[0][0] if self.entries else NEVER
+        return entry

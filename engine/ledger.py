@@ -1,0 +1,173 @@
+"""Money: accounts, positions, and what a fill moves between them.
+
+Everything is a whole number of msat. The exchange stands between both sides: a buyer pays into the contract, a seller's
+proceeds stay in it until delivery, and what is rounded off goes to the fee account. At every moment
+
+    sum of balances + proceeds of shorts + bonds + money in deliveries == deposits - withdrawals.
+
+Roundings, each one function: a buyer pays ``notional_ceil``, a seller earns ``notional_floor``, a fee is ``fee_ceil``, a bond
+is ``bond_ceil``: each in the exchange's favour by less than one msat per fill.
+"""
+
+from typing import Final
+
+from engine.book import Order
+from engine.events import BalanceChanged, Rejected
+from engine.limits import BPS, DAY_NS
+from engine.types import MarketSpec
+
+_BPS: Final = BPS
+
+
+def share_ceil(amount: int, bps: int) -> int:
+    """``bps`` basis points of ``amount``, rounded up."""
+    return -(-amount * bps // _BPS)
+
+
+class Terms:
+    """A market's arithmetic: notional, fee, bond and hold from price and quantity."""
+
+    __slots__ = ("bond_bps", "den", "fee_max_bps", "maker_fee_bps", "num", "taker_fee_bps")
+
+    def __init__(self, spec: MarketSpec) -> None:
+        num: int = spec.tick_lot_msat * (spec.period_end_ns - spec.period_start_ns)
+        den: int = DAY_NS
+        a, b = num, den
+        while b:
+            a, b = b, a % b
+        # notional of one lot at one tick over the period, as a reduced fraction of msat
+        self.num: int = num // a
+        self.den: int = den // a
+        self.maker_fee_bps: int = spec.maker_fee_bps
+        self.taker_fee_bps: int = spec.taker_fee_bps
+        self.fee_max_bps: int = max(spec.maker_fee_bps, spec.taker_fee_bps)
+        self.bond_bps: int = spec.bond_bps
+
+    def notional_ceil(self, price: int, qty: int) -> int:
+        """price x qty x period, rounded up: what a buyer pays."""
+        return -(-price * qty * self.num // self.den)
+
+    def notional_floor(self, price: int, qty: int) -> int:
+        """price x qty x period, rounded down: what a seller earns."""
+        return price * qty * self.num // self.den
+
+    def unit_hold_buy(self, price: int) -> int:
+        """The most one lot can cost at ``price``, fee included."""
+        notional = self.notional_ceil(price, 1)
+        return notional + share_ceil(notional, self.fee_max_bps)
+
+    def unit_hold_sell(self, price: int) -> int:
+        """The most that selling one lot at ``price`` can take from the balance: bond and fee."""
+        notional = self.notional_ceil(price, 1)
+        return share_ceil(notional, self.bond_bps) + share_ceil(notional, self.fee_max_bps)
+
+
+class Position:
+    """An account's net position in one market.
+
+    Long (``qty`` > 0): ``basis`` is what it paid. Short (< 0): ``basis`` is its proceeds, which wait in the contract, and
+    ``bond`` what secures delivery. ``realized`` sums the profit of everything closed.
+    """
+
+    __slots__ = ("basis", "bond", "qty", "realized", "reduce_only", "reduce_only_qty")
+
+    def __init__(self) -> None:
+        self.qty: int = 0
+        self.basis: int = 0
+        self.bond: int = 0
+        self.realized: int = 0
+        # open reduce-only orders (all on the side that reduces), and the sum of what remains of them
+        self.reduce_only: dict[int, Order] = {}
+        self.reduce_only_qty: int = 0
+
+
+class Account:
+    """One account: ``balance`` is all its cash, ``held`` the part of it that open orders reserve."""
+
+    __slots__ = (
+        "account_id",
+        "balance",
+        "destinations",
+        "event_seq",
+        "held",
+        "name",
+        "orders",
+        "outcomes",
+        "positions",
+    )
+
+    def __init__(self, account_id: int, name: str) -> None:
+        self.account_id: int = account_id
+        self.name: str = name
+        self.balance: int = 0
+        self.held: int = 0
+        # number of the last fact about this account
+        self.event_seq: int = 0
+        self.orders: dict[int, Order] = {}
+        self.positions: dict[str, Position] = {}
+        # first outcome by client_order_id, and of transfers by "transfer:" + transfer_id
+        self.outcomes: dict[str, Order | Rejected | BalanceChanged] = {}
+        self.destinations: dict[str, tuple[str, str]] = {}
+
+
+def fill_buy(account: Account, position: Position, terms: Terms, price: int, qty: int, paid: int) -> int:
+    """Book a buy of ``qty`` lots for ``paid`` msat; returns the profit (or loss) that closing a short realised.
+
+    Closing a short frees its share of proceeds and bond into the balance (floor shares; the last lot takes the rest).
+    """
+    account.balance -= paid
+    before = position.qty
+    position.qty = before + qty
+    if before >= 0:
+        position.basis += paid
+        return 0
+    short = -before
+    if qty < short:
+        proceeds = position.basis * qty // short
+        bond = position.bond * qty // short
+        position.basis -= proceeds
+        position.bond -= bond
+        cost = paid
+    else:
+        proceeds = position.basis
+        bond = position.bond
+        cost = paid if qty == short else terms.notional_floor(price, short)
+        position.basis = paid - cost
+        position.bond = 0
+    account.balance += proceeds + bond
+    realized = proceeds - cost
+    position.realized += realized
+    return realized
+
+
+def fill_sell(account: Account, position: Position, terms: Terms, price: int, qty: int, proceeds: int) -> int:
+    """Book a sale of ``qty`` lots for ``proceeds`` msat; returns the profit (or loss) that closing a long realised.
+
+    What closes a long is paid out at once; what opens a short leaves its proceeds in the contract and moves a bond there.
+    """
+    before = position.qty
+    position.qty = before - qty
+    if before <= 0:
+        opened = qty
+        position.basis += proceeds
+        realized = 0
+    else:
+        if qty < before:
+            basis = position.basis * qty // before
+            position.basis -= basis
+            account.balance += proceeds
+            realized = proceeds - basis
+            position.realized += realized
+            return realized
+        opened = qty - before
+        closing = proceeds if opened == 0 else terms.notional_floor(price, before)
+        realized = closing - position.basis
+        position.basis = proceeds - closing
+        position.realized += realized
+        account.balance += closing
+        if opened == 0:
+            return realized
+    bond = share_ceil(terms.notional_ceil(price, opened), terms.bond_bps)
+    account.balance -= bond
+    position.bond += bond
+    return realized

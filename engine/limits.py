@@ -1,0 +1,49 @@
+"""Every bound of the engine, by name. A command past a bound is refused with a code that names it.
+
+Suffixes give the unit: ``_ns`` nanoseconds, ``_msat`` millisatoshi, ``_bps`` basis points (1/10,000), ``_chars`` characters.
+Tests shrink these through ``Limits(...)`` so that corners are common.
+"""
+
+from msgspec import Struct
+
+SECOND_NS = 1_000_000_000
+DAY_SECONDS = 86_400
+DAY_NS = DAY_SECONDS * SECOND_NS
+
+MONEY_MAX_MSAT = 2**63 - 1
+"""No balance, notional or sum of deposits is ever larger than this, so every amount fits a signed 64-bit integer."""
+
+BPS = 10_000
+"""Basis points in one whole."""
+
+
+class Limits(Struct, frozen=True):
+    """The engine's bounds. They are part of the state: a journal replays under the limits it was recorded with."""
+
+    accounts_max: int = 1_000_000
+    orders_per_account_max: int = 10_000
+    """Open orders of one account, over all markets."""
+    orders_max: int = 4_000_000
+    """Open orders of the whole engine."""
+    markets_max: int = 4_096
+    """Listed markets that are not settled yet."""
+    price_max_ticks: int = 2**40
+    qty_max_lots: int = 2**40
+    client_order_ids_per_account_max: int = 1_048_576
+    """Client order ids one account may have remembered at a time; past it new ids are refused, none is forgotten early."""
+    client_order_id_ns: int = DAY_NS
+    """How long a client order id is remembered, in engine time; never shorter than its order lives."""
+    expiry_max_ns: int = 400 * DAY_NS
+    """How far ahead a GTD order may expire."""
+    destinations_per_account_max: int = 4_096
+
+
+CLIENT_ORDER_ID_CHARS_MAX = 36
+NAME_CHARS_MAX = 64
+SYMBOL_CHARS_MAX = 48
+URL_CHARS_MAX = 256
+WORKER_CHARS_MAX = 128
+WORK_MAX_HASHES = 2**120
+"""Largest cumulative work of one delivery."""
+FEE_MAX_BPS = 1_000
+"""No fee is above 10 %."""

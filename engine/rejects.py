@@ -1,0 +1,128 @@
+"""Numbered refusals, in precedence order: when two reasons apply, the smaller number is the answer.
+
+Each refusal names the field at fault and, where there is one, the bound it broke. A refusal is a value in the event
+stream (:class:`engine.events.Rejected`), ordered and replayable; the engine raises nothing for a trader's mistake.
+"""
+
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+
+class RejectCode(IntEnum):
+    """Why the engine refused a command. Ranges: 10xx who and when, 11xx market, 12xx order fields, 13xx which order,
+    14xx book and funds, 15xx transfers, 16xx deliveries."""
+
+    ACCOUNT_UNKNOWN = 1001
+    ACCOUNT_NAME_INVALID = 1002
+    ACCOUNT_NAME_TAKEN = 1003
+    ACCOUNTS_FULL = 1004
+    CLIENT_ORDER_ID_INVALID = 1005
+    DEADLINE_PASSED = 1006
+    CLIENT_ORDER_IDS_FULL = 1007
+
+    MARKET_UNKNOWN = 1101
+    MARKET_EXISTS = 1102
+    MARKETS_FULL = 1103
+    MARKET_SPEC_INVALID = 1104
+    MARKET_CLOSED = 1105
+    MARKET_HALTED = 1106
+    MARKET_CANCEL_ONLY = 1107
+    MARKET_STATE_INVALID = 1108
+
+    TIME_IN_FORCE_INVALID = 1201
+    POST_ONLY_INVALID = 1202
+    EXPIRY_INVALID = 1203
+    PRICE_NOT_ALLOWED = 1204
+    PRICE_TOO_LOW = 1205
+    PRICE_TOO_HIGH = 1206
+    QTY_TOO_SMALL = 1207
+    QTY_TOO_LARGE = 1208
+    NOTIONAL_TOO_LARGE = 1209
+
+    ORDER_UNKNOWN = 1301
+    AMEND_EMPTY = 1302
+
+    ORDERS_PER_ACCOUNT_FULL = 1401
+    ORDERS_FULL = 1402
+    REDUCE_ONLY_EXCEEDED = 1403
+    POST_ONLY_WOULD_TAKE = 1404
+    FUNDS_INSUFFICIENT = 1405
+    FILL_OR_KILL_UNFILLABLE = 1406
+
+    AMOUNT_INVALID = 1501
+    DEPOSITS_FULL = 1502
+    BALANCE_INSUFFICIENT = 1503
+
+    DESTINATION_INVALID = 1601
+    DESTINATIONS_FULL = 1602
+    DELIVERY_UNKNOWN = 1603
+    DELIVERY_NOT_STARTED = 1604
+    WORK_DECREASED = 1605
+    WORK_TOO_LARGE = 1606
+    PERIOD_NOT_ENDED = 1607
+
+
+class Refusal(NamedTuple):
+    """What a client is told about a code: the field at fault and a sentence; ``{bound}`` is filled in."""
+
+    field: str
+    message: str
+
+
+REFUSALS: Final[dict[RejectCode, Refusal]] = {
+    RejectCode.ACCOUNT_UNKNOWN: Refusal("account", "no such account"),
+    RejectCode.ACCOUNT_NAME_INVALID: Refusal("name", "an account name has 1 to {bound} printable characters"),
+    RejectCode.ACCOUNT_NAME_TAKEN: Refusal("name", "account {bound} has that name"),
+    RejectCode.ACCOUNTS_FULL: Refusal("name", "the exchange holds at most {bound} accounts"),
+    RejectCode.CLIENT_ORDER_ID_INVALID: Refusal(
+        "client_order_id", "a client order id has 1 to {bound} characters of A-Z a-z 0-9 . _ -"
+    ),
+    RejectCode.DEADLINE_PASSED: Refusal("deadline", "the engine reached the command at {bound} ns, after its deadline"),
+    RejectCode.CLIENT_ORDER_IDS_FULL: Refusal(
+        "client_order_id", "at most {bound} client order ids of an account are remembered at a time"
+    ),
+    RejectCode.MARKET_UNKNOWN: Refusal("market", "no such market"),
+    RejectCode.MARKET_EXISTS: Refusal("market", "a market of that symbol is listed"),
+    RejectCode.MARKETS_FULL: Refusal("market", "at most {bound} markets may be listed at a time"),
+    RejectCode.MARKET_SPEC_INVALID: Refusal("spec", "rule {bound} of a market specification is broken (see docs/PROTOCOL.md)"),
+    RejectCode.MARKET_CLOSED: Refusal("market", "the market is closed"),
+    RejectCode.MARKET_HALTED: Refusal("market", "the market is halted"),
+    RejectCode.MARKET_CANCEL_ONLY: Refusal("market", "the market takes cancels only"),
+    RejectCode.MARKET_STATE_INVALID: Refusal("state", "a market cannot change to that state from state {bound}"),
+    RejectCode.TIME_IN_FORCE_INVALID: Refusal("time_in_force", "a market order is ioc or fok"),
+    RejectCode.POST_ONLY_INVALID: Refusal("post_only", "post-only goes with limit orders that may rest (gtc, gtd)"),
+    RejectCode.EXPIRY_INVALID: Refusal(
+        "expires_ns", "a gtd order, and no other, carries a time after now and at most {bound} ns ahead"
+    ),
+    RejectCode.PRICE_NOT_ALLOWED: Refusal("price", "a market order carries no price"),
+    RejectCode.PRICE_TOO_LOW: Refusal("price", "a price is at least {bound} tick"),
+    RejectCode.PRICE_TOO_HIGH: Refusal("price", "a price in this market is at most {bound} ticks"),
+    RejectCode.QTY_TOO_SMALL: Refusal("qty", "a quantity is at least {bound} lot"),
+    RejectCode.QTY_TOO_LARGE: Refusal("qty", "a quantity in this market is at most {bound} lots"),
+    RejectCode.NOTIONAL_TOO_LARGE: Refusal("qty", "price x quantity with fee and bond is at most {bound} msat"),
+    RejectCode.ORDER_UNKNOWN: Refusal("order_id", "the account has no open order of that id"),
+    RejectCode.AMEND_EMPTY: Refusal("qty", "an amend carries a price, a quantity, or both"),
+    RejectCode.ORDERS_PER_ACCOUNT_FULL: Refusal("account", "an account has at most {bound} open orders"),
+    RejectCode.ORDERS_FULL: Refusal("market", "the exchange holds at most {bound} open orders"),
+    RejectCode.REDUCE_ONLY_EXCEEDED: Refusal("reduce_only", "there are {bound} lots left to reduce on that side"),
+    RejectCode.POST_ONLY_WOULD_TAKE: Refusal("post_only", "the order would trade: the best price opposite is {bound} ticks"),
+    RejectCode.FUNDS_INSUFFICIENT: Refusal("qty", "the order needs more than the {bound} msat available"),
+    RejectCode.FILL_OR_KILL_UNFILLABLE: Refusal("qty", "{bound} lots could fill at once"),
+    RejectCode.AMOUNT_INVALID: Refusal("amount", "an amount is 1 to {bound} msat"),
+    RejectCode.DEPOSITS_FULL: Refusal("amount", "the exchange takes {bound} msat more in all"),
+    RejectCode.BALANCE_INSUFFICIENT: Refusal("amount", "{bound} msat are available"),
+    RejectCode.DESTINATION_INVALID: Refusal(
+        "url", "a destination is a pool URL of 1 to {bound} characters, stratum+tcp://host:port, and a worker name"
+    ),
+    RejectCode.DESTINATIONS_FULL: Refusal("market", "an account has at most {bound} destinations"),
+    RejectCode.DELIVERY_UNKNOWN: Refusal("delivery_id", "no such delivery, or it is settled"),
+    RejectCode.DELIVERY_NOT_STARTED: Refusal("delivery_id", "the delivery starts at {bound} ns"),
+    RejectCode.WORK_DECREASED: Refusal("hashes", "work is reported in total so far, and {bound} was reported before"),
+    RejectCode.WORK_TOO_LARGE: Refusal("hashes", "work of a delivery is at most {bound}"),
+    RejectCode.PERIOD_NOT_ENDED: Refusal("market", "the delivery period ends at {bound} ns"),
+}
+
+
+def describe(code: RejectCode, bound: int) -> str:
+    """The sentence a client reads for ``code``, with the bound that was broken (0 where the code has none)."""
+    return REFUSALS[code].message.format(bound=bound)

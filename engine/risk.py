@@ -1,0 +1,49 @@
+"""Before an order may match: what it must hold, and what its account may do. Decides only; changes nothing."""
+
+from engine.book import Order
+from engine.ledger import Account
+from engine.markets.dated import Market
+from engine.types import PostOnly
+
+
+def unit_hold(market: Market, is_buy: bool, price: int, reduce_only: bool) -> int:
+    """msat to hold per lot of an order that enters at ``price``.
+
+    A sell may fill above its own price, up to the best bid that it meets, and its bond grows with the price: it holds for the
+    higher of the two. A reduce-only sell holds nothing: what it closes pays its fee.
+    """
+    if is_buy:
+        return market.terms.unit_hold_buy(price)
+    if reduce_only:
+        return 0
+    best_bid = market.book.best_bid
+    return market.terms.unit_hold_sell(best_bid if best_bid > price else price)
+
+
+def reducible(account: Account, market: Market, is_buy: bool, amended: Order | None) -> int:
+    """Lots of the account's position that no open reduce-only order covers; ``amended`` is not counted against itself."""
+    position = account.positions.get(market.symbol)
+    if position is None:
+        return 0
+    size = -position.qty if is_buy else position.qty
+    if size <= 0:
+        return 0
+    open_qty = position.reduce_only_qty
+    if amended is not None:
+        open_qty -= amended.remaining
+    return size - open_qty
+
+
+def post_only_price(market: Market, is_buy: bool, price: int, mode: PostOnly) -> int:
+    """The price a post-only order rests at; 0 when it would take and may not slide."""
+    if is_buy:
+        best = market.book.best_ask
+        if best == 0 or price < best:
+            return price
+        return best - 1 if mode is PostOnly.SLIDE else 0
+    best = market.book.best_bid
+    if best == 0 or price > best:
+        return price
+    if mode is PostOnly.SLIDE and best < market.spec.price_max:
+        return best + 1
+    return 0

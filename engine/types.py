@@ -1,0 +1,160 @@
+"""Ids, enums and the market's specification: the words every other module uses.
+
+Inside the exchange a price is a whole number of ticks, a quantity a whole number of lots, money a whole number of
+millisatoshi (msat), a time a whole number of nanoseconds since the Unix epoch. Text decimals exist only at the edge.
+"""
+
+from enum import IntEnum
+
+from msgspec import Struct
+
+FEES_ACCOUNT = 1
+"""The house account that earns fees and the odd msat of every rounding."""
+INSURANCE_ACCOUNT = 2
+"""The house account that makes buyers whole when a seller's proceeds and bond do not."""
+FIRST_ACCOUNT = 100
+"""The id of the first account that is created; ids count up from here."""
+
+
+class Side(IntEnum):
+    """An order's side. Buys rest as bids, sells as asks."""
+
+    BUY = 1
+    SELL = 2
+
+
+class OrderType(IntEnum):
+    """LIMIT trades at its price or better; MARKET at any price inside the market's price band."""
+
+    LIMIT = 1
+    MARKET = 2
+
+
+class TimeInForce(IntEnum):
+    """How long an order lives: until canceled, not at all (IOC), all or nothing at once (FOK), until a time (GTD)."""
+
+    GTC = 1
+    IOC = 2
+    FOK = 3
+    GTD = 4
+
+
+class PostOnly(IntEnum):
+    """What happens to an order that must not take but would: REJECT it, or SLIDE it one tick inside the other side."""
+
+    OFF = 0
+    REJECT = 1
+    SLIDE = 2
+
+
+class SelfTradePrevention(IntEnum):
+    """What happens instead of a trade between two orders of one account; the taker's mode rules."""
+
+    NONE = 0
+    CANCEL_MAKER = 1
+    CANCEL_TAKER = 2
+    CANCEL_BOTH = 3
+    DECREMENT = 4
+
+
+class MarketState(IntEnum):
+    """OPEN: everything. CANCEL_ONLY: cancels. HALTED: nothing. CLOSED: the gate has passed; deliveries run.
+
+    SETTLED is final: the market's last event, after which the engine forgets it.
+    """
+
+    OPEN = 1
+    CANCEL_ONLY = 2
+    HALTED = 3
+    CLOSED = 4
+    SETTLED = 5
+
+
+class OrderStatus(IntEnum):
+    """OPEN rests in the book; the others are final."""
+
+    OPEN = 1
+    FILLED = 2
+    CANCELED = 3
+    EXPIRED = 4
+
+
+class CancelReason(IntEnum):
+    """Why an order, or part of it, went without a trade."""
+
+    REQUESTED = 1
+    """By the account's own cancel or cancel_all."""
+    IMMEDIATE = 2
+    """The rest of an IOC order found no more at its price."""
+    NO_LIQUIDITY = 3
+    """The rest of a market order: the other side is empty, or goes on only outside the price band."""
+    SELF_TRADE = 4
+    REDUCE_ONLY = 5
+    """The position shrank, so the reduce-only order had more than is left to reduce."""
+    AMENDED = 6
+    """Amended to no more than what was filled already."""
+    EXPIRED = 7
+    """GTD time reached."""
+    GATE = 8
+    """The market's gate closed."""
+    OPERATOR = 9
+
+
+class DeliveryState(IntEnum):
+    """SCHEDULED from the gate until the period starts, RUNNING until it is settled, then SETTLED."""
+
+    SCHEDULED = 1
+    RUNNING = 2
+    SETTLED = 3
+
+
+class BalanceReason(IntEnum):
+    """Why a balance changed outside of trading."""
+
+    DEPOSIT = 1
+    WITHDRAW = 2
+
+
+class MarketSpec(Struct, frozen=True, kw_only=True):
+    """One dated market: everything the engine needs to know of it, recorded with the command that lists it.
+
+    Notional of ``price`` ticks x ``qty`` lots is ``price * qty * tick_lot_msat * period / day`` msat, where ``period`` is
+    ``period_end_ns - period_start_ns``; for a whole day it is a whole number.
+    """
+
+    symbol: str
+    """Unique name, e.g. ``SHA256-20261124``."""
+    kind: str = "dated"
+    algorithm: str
+    speed_unit: str
+    """Text of the unit that quantities are quoted in, e.g. ``PH/s``."""
+    tick_size: str
+    """One tick as a decimal of BTC per speed unit per day, e.g. ``0.00000001``."""
+    lot_size: str
+    """One lot as a decimal of the speed unit, e.g. ``0.001``."""
+    tick_lot_msat: int
+    """msat that one lot costs per day at a price of one tick."""
+    lot_hashrate: int
+    """Hashes per second of one lot."""
+    gate_ns: int
+    """Trading ends here; positions become deliveries."""
+    period_start_ns: int
+    period_end_ns: int
+    settle_ns: int
+    """Deliveries that nobody settled by now settle by themselves; the meter has from the period's end until here."""
+    reference_price: int
+    """In ticks; the price band's centre until the first trade."""
+    price_max: int
+    """Highest price of an order, in ticks."""
+    qty_max: int
+    """Largest order, in lots."""
+    maker_fee_bps: int = 10
+    taker_fee_bps: int = 20
+    bond_bps: int = 2_000
+    """A seller's bond as a share of notional."""
+    band_bps: int = 1_000
+    """A market order trades within this share of the last trade's price, up and down."""
+    tolerance_bps: int = 300
+    """Shortfall that is forgiven whatever the number of shares."""
+    penalty_bps: int = 500
+    """Compensation as a share of the undelivered part's price, taken from the bond once the tolerance is exceeded."""

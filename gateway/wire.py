@@ -1,0 +1,597 @@
+"""The public protocol's messages, each defined once, for the server, the SDK and the tests.
+
+JSON-RPC 2.0 in text frames, or the same messages as MessagePack in binary frames (chosen by WebSocket subprotocol).
+Knows shapes, names and number formats; knows nothing of sockets, sessions, time or the engine's state.
+
+Prices and quantities are decimal strings, money is BTC with eleven decimals (one msat), times are whole microseconds
+(``_us``; exact in a double), hashes are strings of digits. Requests refuse unknown fields; what the server sends may grow.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from engine.types import (
+    CancelReason,
+    DeliveryState,
+    MarketState,
+    OrderStatus,
+    OrderType,
+    PostOnly,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+)
+
+SUBPROTOCOL_JSON: Final = "hashpit.v1.json"
+SUBPROTOCOL_MSGPACK: Final = "hashpit.v1.msgpack"
+
+# ---------------------------------------------------------------------------------------------------------------- numbers
+
+
+class Scale:
+    """Decimal text <-> whole steps. ``Scale("0.001").parse("1.5") == 1500`` and ``.format(1500) == "1.500"``.
+
+    Takes plain ASCII digits with at most as many decimals as the step has: no sign, exponent, blank, or value between steps.
+    """
+
+    __slots__ = ("_unit", "decimals", "step")
+
+    DIGITS_MAX: Final = 24
+
+    def __init__(self, step: str) -> None:
+        whole, _, fraction = step.partition(".")
+        self.step = step
+        self.decimals = len(fraction)
+        self._unit = int(whole + fraction)
+        if self._unit <= 0:
+            raise ValueError(f"a step is above zero, not {step}")
+
+    def parse(self, text: str) -> int:
+        """Steps in ``text``. Raises ValueError with a sentence for the client."""
+        whole, dot, fraction = text.partition(".")
+        digits = whole + fraction
+        if not (digits.isascii() and digits.isdigit() and whole) or (dot and not fraction):
+            raise ValueError('expected a plain decimal such as "1.5"')
+        if len(digits) > self.DIGITS_MAX:
+            raise ValueError(f"at most {self.DIGITS_MAX} digits")
+        if len(fraction) > self.decimals:
+            raise ValueError(f"at most {self.decimals} decimals (step {self.step})")
+        value = int(digits) * 10 ** (self.decimals - len(fraction))
+        if value % self._unit:
+            raise ValueError(f"not a multiple of {self.step}")
+        return value // self._unit
+
+    def format(self, steps: int) -> str:
+        """Plain decimal text with exactly the step's decimals; a minus sign for negative amounts."""
+        value = steps * self._unit
+        sign = "-" if value < 0 else ""
+        text = str(abs(value))
+        if not self.decimals:
+            return sign + text
+        text = text.zfill(self.decimals + 1)
+        return f"{sign}{text[: -self.decimals]}.{text[-self.decimals :]}"
+
+
+MONEY: Final = Scale("0.00000000001")
+"""BTC with one msat as its step."""
+
+# ------------------------------------------------------------------------------------------------------------------ names
+
+
+def _names(enum: Any) -> dict[Any, str]:
+    return {member: member.name.lower() for member in enum}
+
+
+SIDE: Final[dict[Side, str]] = _names(Side)
+ORDER_TYPE: Final[dict[OrderType, str]] = _names(OrderType)
+TIME_IN_FORCE: Final[dict[TimeInForce, str]] = _names(TimeInForce)
+POST_ONLY: Final[dict[PostOnly, str]] = _names(PostOnly)
+SELF_TRADE_PREVENTION: Final[dict[SelfTradePrevention, str]] = _names(SelfTradePrevention)
+MARKET_STATE: Final[dict[MarketState, str]] = _names(MarketState)
+ORDER_STATUS: Final[dict[OrderStatus, str]] = _names(OrderStatus)
+CANCEL_REASON: Final[dict[CancelReason, str]] = _names(CancelReason)
+DELIVERY_STATE: Final[dict[DeliveryState, str]] = _names(DeliveryState)
+
+SideName = Literal["buy", "sell"]
+OrderTypeName = Literal["limit", "market"]
+TimeInForceName = Literal["gtc", "ioc", "fok", "gtd"]
+PostOnlyName = Literal["off", "reject", "slide"]
+SelfTradePreventionName = Literal["none", "cancel_maker", "cancel_taker", "cancel_both", "decrement"]
+Permission = Literal["read", "trade", "quote", "withdraw", "meter", "admin"]
+
+# ------------------------------------------------------------------------------------------------------------------ codes
+
+
+class Close:
+    """WebSocket close codes the server uses, beside 1000 (normal) and 1002 (broken framing)."""
+
+    GOING_AWAY: Final = 1001
+    """Shutting down: reconnect after a pause."""
+    UNSUPPORTED: Final = 1003
+    """A text frame on a MessagePack socket or a binary one on a JSON socket."""
+    NOT_UTF8: Final = 1007
+    TOO_BIG: Final = 1009
+    FAILED: Final = 1011
+    """The server cannot keep its promises (journal failure) and stops."""
+    LOGIN_TIMEOUT: Final = 4001
+    """Neither logged in nor subscribed in time."""
+    IDLE: Final = 4002
+    SLOW_READER: Final = 4003
+    KEY_REVOKED: Final = 4004
+    FLOOD: Final = 4005
+    """Kept sending past refusals."""
+
+
+class ErrorCode:
+    """JSON-RPC error codes of the gateway (a command that it denied; the engine never saw it). Engine rejects are 1xxx."""
+
+    PARSE: Final = -32700
+    INVALID_REQUEST: Final = -32600
+    METHOD_UNKNOWN: Final = -32601
+    INVALID_PARAMS: Final = -32602
+    INTERNAL: Final = -32603
+    LOGIN_REQUIRED: Final = -32001
+    PERMISSION: Final = -32002
+    RATE_LIMITED: Final = -32003
+    LOGIN_FAILED: Final = -32004
+    CHANNEL_UNKNOWN: Final = -32005
+    SUBSCRIPTIONS_FULL: Final = -32006
+    TOO_OLD: Final = -32007
+    SHUTTING_DOWN: Final = -32008
+    OVERLOADED: Final = -32009
+    NOT_FOUND: Final = -32010
+
+
+# --------------------------------------------------------------------------------------------------------------- envelope
+
+
+class Request(Struct, forbid_unknown_fields=True):
+    """One JSON-RPC call. Without an id it is refused: every call of this protocol has an answer."""
+
+    method: Annotated[str, Meta(max_length=64)]
+    jsonrpc: Literal["2.0"]
+    id: Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**53), le=2**53)]
+    params: Raw = Raw()
+
+
+class Budget(Struct):
+    """What is left of the rate limits, in requests: of the account once logged in, of the IP address before."""
+
+    orders: int
+    cancels: int
+    requests: int
+
+
+class Response(Struct, omit_defaults=True):
+    """The answer to a call."""
+
+    id: str | int | None
+    result: Any
+    budget: Budget | UnsetType = UNSET
+    jsonrpc: str = ""
+
+
+class ErrorData(Struct, omit_defaults=True):
+    """Which field (a path such as ``params.qty``), which bound, and what helps: see docs/PROTOCOL.md, Errors."""
+
+    reason: str
+    field: str = ""
+    bound: str = ""
+    retry_after_ms: int = 0
+    challenge: str = ""
+    repeat: bool = False
+
+
+class Error(Struct):
+    code: int
+    message: str
+    data: ErrorData
+
+
+class ErrorResponse(Struct, omit_defaults=True):
+    id: str | int | None
+    error: Error
+    budget: Budget | UnsetType = UNSET
+    jsonrpc: str = ""
+
+
+class Notification(Struct):
+    """What the server sends unasked: ``hello`` at once, ``heartbeat`` and ``subscription`` later."""
+
+    method: str
+    params: Any
+    jsonrpc: str = "2.0"
+
+
+class Hello(Struct):
+    """First message on every socket. ``challenge`` is what a login signs; ``epoch`` names this journal."""
+
+    server: str
+    version: str
+    epoch: str
+    connection: str
+    challenge: str
+    ts_us: int
+    frame_bytes_max: int
+    heartbeat_ms: int
+    idle_ms: int
+
+
+class Heartbeat(Struct):
+    """Sent every ``heartbeat_ms``: the last number of every channel this socket is subscribed to."""
+
+    ts_us: int
+    channels: dict[str, int]
+
+
+class ChannelMessage(Struct, omit_defaults=True):
+    """One message of a channel. ``seq`` is the channel's own number, ``prev_seq`` that of the message before it.
+
+    ``type`` is ``snapshot`` (the whole state; forget what you had) or ``delta``/``event`` (what changed).
+    """
+
+    channel: str
+    type: Literal["snapshot", "delta", "event"]
+    seq: int
+    prev_seq: int
+    ts_us: int
+    data: Any
+
+
+# ----------------------------------------------------------------------------------------------------------------- params
+
+Symbol = Annotated[str, Meta(min_length=1, max_length=48)]
+Decimal = Annotated[str, Meta(min_length=1, max_length=26)]
+ClientOrderId = Annotated[str, Meta(min_length=1, max_length=36, pattern=r"^[A-Za-z0-9._-]+$")]
+TransferId = ClientOrderId
+OrderId = Annotated[int, Meta(ge=1, le=2**53)]
+Micros = Annotated[int, Meta(ge=1, le=2**53)]
+AccountId = Annotated[int, Meta(ge=1, le=2**53)]
+Limit = Annotated[int, Meta(ge=1, le=1000)]
+
+
+class Params(Struct, forbid_unknown_fields=True):
+    """Base of all parameters: what is not named is refused."""
+
+
+class NoParams(Params):
+    """For methods that take none."""
+
+
+class MarketParams(Params):
+    market: Symbol
+
+
+class BookParams(Params):
+    market: Symbol
+    depth: Limit = 100
+
+
+class TradesParams(Params):
+    market: Symbol
+    limit: Limit = 100
+
+
+class LoginParams(Params):
+    """``signature`` is hex over the text of docs/PROTOCOL.md, Login: Ed25519 (64 bytes) or HMAC-SHA256 (32 bytes)."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=64)]
+    timestamp_us: Micros
+    signature: Annotated[str, Meta(min_length=64, max_length=128, pattern=r"^[0-9a-f]+$")]
+
+
+class PlaceParams(Params):
+    market: Symbol
+    side: SideName
+    qty: Decimal
+    price: Decimal | None = None
+    type: OrderTypeName = "limit"
+    time_in_force: TimeInForceName | None = None
+    """Default: gtc for limit orders, ioc for market orders."""
+    post_only: PostOnlyName = "off"
+    reduce_only: bool = False
+    self_trade_prevention: SelfTradePreventionName = "none"
+    expires_us: Micros | None = None
+    client_order_id: ClientOrderId | None = None
+    deadline_us: Micros | None = None
+
+
+class OrderRef(Params):
+    """Names one order: exactly one of the two."""
+
+    order_id: OrderId | None = None
+    client_order_id: ClientOrderId | None = None
+
+
+class AmendParams(OrderRef):
+    """New price, new total quantity (filled part included), or both."""
+
+    price: Decimal | None = None
+    qty: Decimal | None = None
+    deadline_us: Micros | None = None
+
+
+class CancelParams(OrderRef):
+    deadline_us: Micros | None = None
+
+
+class CancelAllParams(Params):
+    market: Symbol | None = None
+    side: SideName | None = None
+    deadline_us: Micros | None = None
+
+
+class OrdersParams(Params):
+    """``state``: open orders, or those recently closed (newest first)."""
+
+    market: Symbol | None = None
+    state: Literal["open", "closed"] = "open"
+    limit: Limit = 100
+
+
+class FillsParams(Params):
+    market: Symbol | None = None
+    limit: Limit = 100
+
+
+class DeliveriesParams(Params):
+    market: Symbol | None = None
+    limit: Limit = 100
+
+
+class SetDestinationParams(Params):
+    market: Symbol
+    url: Annotated[str, Meta(min_length=1, max_length=256)]
+    worker: Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class WithdrawParams(Params):
+    amount: Decimal
+    transfer_id: TransferId
+    deadline_us: Micros | None = None
+
+
+class SubscribeParams(Params):
+    channels: Annotated[list[Annotated[str, Meta(max_length=80)]], Meta(min_length=1, max_length=100)]
+
+
+class ResyncParams(Params):
+    channel: Annotated[str, Meta(max_length=80)]
+
+
+class ResumeParams(Params):
+    """Go on with the account channel after ``account_seq`` of journal ``epoch``."""
+
+    epoch: Annotated[str, Meta(max_length=64)]
+    account_seq: Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class ReportWorkParams(Params):
+    delivery_id: OrderId
+    hashes: Annotated[str, Meta(max_length=40, pattern=r"^[0-9]+$")]
+    shares: Annotated[int, Meta(ge=0, le=2**53)]
+    excused_hashes: Annotated[str, Meta(max_length=40, pattern=r"^[0-9]+$")] = "0"
+
+
+class CreateAccountParams(Params):
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class TransferParams(Params):
+    account: AccountId
+    amount: Decimal
+    transfer_id: TransferId
+
+
+class ListMarketParams(Params):
+    """A dated market of ``algorithm`` for a period; the rest comes from the algorithm's registry row."""
+
+    algorithm: Annotated[str, Meta(max_length=24)]
+    start_us: Micros
+    length_s: Annotated[int, Meta(ge=60, le=31 * 86_400)]
+    reference_price: Decimal
+
+
+class MarketStateParams(Params):
+    market: Symbol
+    state: Literal["open", "cancel_only", "halted", "closed"]
+
+
+class SettleParams(Params):
+    market: Symbol
+    index_price: Decimal | None = None
+
+
+class AccountCancelAllParams(Params):
+    account: AccountId
+    market: Symbol | None = None
+
+
+class AddKeyParams(Params):
+    """``public_key`` (hex, Ed25519) for kind ed25519; for hmac the server makes the secret and tells it once."""
+
+    account: AccountId
+    permissions: Annotated[list[Permission], Meta(min_length=1, max_length=6)]
+    kind: Literal["ed25519", "hmac"] = "ed25519"
+    public_key: Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f]*$")] = ""
+    ip_list: Annotated[list[Annotated[str, Meta(max_length=43)]], Meta(max_length=32)] = []
+    label: Annotated[str, Meta(max_length=64)] = ""
+
+
+class RevokeKeyParams(Params):
+    key: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+# ------------------------------------------------------------------------------------------------- results and event data
+
+
+class MarketInfo(Struct):
+    """A market's terms, as ``markets`` and the status channel show them."""
+
+    market: str
+    kind: str
+    algorithm: str
+    state: str
+    speed_unit: str
+    tick_size: str
+    lot_size: str
+    price_max: str
+    qty_max: str
+    maker_fee_bps: int
+    taker_fee_bps: int
+    bond_bps: int
+    band_bps: int
+    tolerance_bps: int
+    penalty_bps: int
+    reference_price: str
+    gate_us: int
+    period_start_us: int
+    period_end_us: int
+    settle_us: int
+
+
+class FillView(Struct):
+    """The account's half of a trade."""
+
+    trade_id: int
+    order_id: int
+    client_order_id: str
+    market: str
+    side: str
+    price: str
+    qty: str
+    remaining_qty: str
+    fee: str
+    realized: str
+    liquidity: Literal["maker", "taker"]
+    ts_us: int
+
+
+class OrderResult(Struct):
+    """The answer to place and amend."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    status: str
+    price: str
+    qty: str
+    filled_qty: str
+    remaining_qty: str
+    ts_us: int
+    repeat: bool
+    fills: list[FillView]
+
+
+class CancelResult(Struct):
+    """The answer to cancel: what was left of the order and is gone."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    canceled_qty: str
+    filled_qty: str
+
+
+class CancelAllResult(Struct):
+    canceled: list[int]
+
+
+class OrderView(Struct):
+    """One order as it is now."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    side: str
+    type: str
+    status: str
+    price: str
+    qty: str
+    filled_qty: str
+    remaining_qty: str
+    time_in_force: str
+    post_only: str
+    reduce_only: bool
+    self_trade_prevention: str
+    expires_us: int
+    ts_us: int
+
+
+class BalanceView(Struct):
+    """``available`` is ``balance - held``; ``positions`` is the money in positions and deliveries (bonds, proceeds)."""
+
+    account: int
+    name: str
+    balance: str
+    held: str
+    available: str
+    positions: str
+
+
+class PositionView(Struct):
+    """``qty`` is signed; ``basis`` is what a long paid or a short's proceeds in BTC; ``bond`` a short's bond."""
+
+    market: str
+    qty: str
+    basis: str
+    bond: str
+    realized: str
+
+
+class DeliveryView(Struct):
+    delivery_id: int
+    market: str
+    role: Literal["seller", "buyer", "meter"]
+    state: str
+    qty: str
+    hashrate: str
+    contracted_hashes: str
+    proven_hashes: str
+    excused_hashes: str
+    shares: int
+    period_start_us: int
+    period_end_us: int
+    url: str
+    worker: str
+
+
+class TradeView(Struct):
+    trade_id: int
+    price: str
+    qty: str
+    aggressor_side: str
+    ts_us: int
+
+
+class BookView(Struct):
+    """Levels ``[price, qty]``, best first; in a delta ``qty`` 0 removes the level. CRC32 as in docs/PROTOCOL.md."""
+
+    bids: list[tuple[str, str]]
+    asks: list[tuple[str, str]]
+    checksum: int
+
+
+class TickerView(Struct, omit_defaults=True):
+    """Top of book, last trade, and what traded in the last 24 hours."""
+
+    market: str
+    bid: str | None
+    bid_qty: str | None
+    ask: str | None
+    ask_qty: str | None
+    last: str | None
+    volume: str
+    high: str | None
+    low: str | None
+    trades: int
+
+
+class AccountSnapshot(Struct):
+    """The account channel's whole state at its ``seq``."""
+
+    balance: BalanceView
+    positions: list[PositionView]
+    orders: list[OrderView]
+    deliveries: list[DeliveryView]
