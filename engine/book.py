@@ -10,7 +10,16 @@ the orders themselves: adding, removing and taking the first are O(1); a new or 
 from bisect import bisect_left, insort
 
 from engine.events import Accepted
-from engine.types import OrderStatus, OrderType, PostOnly, SelfTradePrevention, TimeInForce
+from engine.types import (
+    ORDER_OPEN,
+    STP_CANCEL_MAKER,
+    STP_NONE,
+    OrderStatus,
+    OrderType,
+    PostOnly,
+    SelfTradePrevention,
+    TimeInForce,
+)
 
 
 class Order:
@@ -78,7 +87,7 @@ class Order:
         self.ts_ns: int = ts_ns
         # msat held per remaining lot, fixed when the order enters the book or re-enters it
         self.unit_hold: int = unit_hold
-        self.status: OrderStatus = OrderStatus.OPEN
+        self.status: OrderStatus = ORDER_OPEN
         # the first answer, for repeats of its client_order_id
         self.accepted: Accepted | None = None
         # its client_order_id outlived its time while the order was open: forget it when the order closes
@@ -218,7 +227,7 @@ class Book:
         the order walks the book. O(levels), or O(orders) when one of these applies.
         """
         levels = self.asks if is_buy else self.bids
-        by_order = self.reduce_only_orders > 0 or prevention is not SelfTradePrevention.NONE
+        by_order = self.reduce_only_orders > 0 or prevention is not STP_NONE
         found = 0
         for key in reversed(self._ask_prices if is_buy else self._bid_prices):
             price = -key if is_buy else key
@@ -228,8 +237,8 @@ class Book:
             if by_order:
                 order = level.head
                 while order is not None and found < qty:
-                    if order.account == account and prevention is not SelfTradePrevention.NONE:
-                        if prevention is not SelfTradePrevention.CANCEL_MAKER:
+                    if order.account == account and prevention is not STP_NONE:
+                        if prevention is not STP_CANCEL_MAKER:
                             return found
                     elif not order.reduce_only:
                         found += order.remaining

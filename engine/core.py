@@ -59,25 +59,36 @@ from engine.matching import Matching
 from engine.rejects import RejectCode
 from engine.risk import post_only_price, reducible, unit_hold
 from engine.types import (
+    BUY,
+    CANCEL_REQUESTED,
     FEES_ACCOUNT,
     FIRST_ACCOUNT,
+    FOK,
+    GTC,
+    GTD,
     INSURANCE_ACCOUNT,
+    IOC,
+    LIMIT,
+    MARKET,
+    MARKET_HALTED,
+    MARKET_OPEN,
+    ORDER_CANCELED,
+    ORDER_FILLED,
+    ORDER_OPEN,
+    POST_ONLY_OFF,
+    SELL,
     BalanceReason,
     CancelReason,
     DeliveryState,
     MarketState,
     OrderStatus,
-    OrderType,
-    PostOnly,
-    Side,
-    TimeInForce,
 )
 
 URL_SCHEMES: Final = ("stratum+tcp://", "stratum+ssl://")
 
 _CLOSED_FOR_PLACING: Final = {
     MarketState.CANCEL_ONLY: RejectCode.MARKET_CANCEL_ONLY,
-    MarketState.HALTED: RejectCode.MARKET_HALTED,
+    MARKET_HALTED: RejectCode.MARKET_HALTED,
     MarketState.CLOSED: RejectCode.MARKET_CLOSED,
 }
 
@@ -171,7 +182,7 @@ class Engine:
             _, account_id, key = remembered.popleft()
             outcomes = self.accounts[account_id].outcomes
             outcome = outcomes[key]
-            if type(outcome) is Order and outcome.status is OrderStatus.OPEN:
+            if type(outcome) is Order and outcome.status is ORDER_OPEN:
                 outcome.forget = True
             else:
                 del outcomes[key]
@@ -235,21 +246,21 @@ class Engine:
         market = self.markets.get(command.market)
         if market is None:
             return RejectCode.MARKET_UNKNOWN, 0
-        if market.state is not MarketState.OPEN:
+        if market.state is not MARKET_OPEN:
             return _CLOSED_FOR_PLACING[market.state], 0
-        is_buy = command.side is Side.BUY
+        is_buy = command.side is BUY
         lifetime = command.time_in_force
         price = command.price
         qty = command.qty
-        is_limit = command.order_type is OrderType.LIMIT
-        if not is_limit and lifetime is not TimeInForce.IOC and lifetime is not TimeInForce.FOK:
+        is_limit = command.order_type is LIMIT
+        if not is_limit and lifetime is not IOC and lifetime is not FOK:
             return RejectCode.TIME_IN_FORCE_INVALID, 0
-        may_rest = lifetime is TimeInForce.GTC or lifetime is TimeInForce.GTD
+        may_rest = lifetime is GTC or lifetime is GTD
         post_only = command.post_only
-        if post_only is not PostOnly.OFF and not (is_limit and may_rest):
+        if post_only is not POST_ONLY_OFF and not (is_limit and may_rest):
             return RejectCode.POST_ONLY_INVALID, 0
         expires_ns = command.expires_ns
-        if lifetime is TimeInForce.GTD:
+        if lifetime is GTD:
             if not ts_ns < expires_ns <= ts_ns + limits.expiry_max_ns:
                 return RejectCode.EXPIRY_INVALID, limits.expiry_max_ns
         elif expires_ns:
@@ -279,7 +290,7 @@ class Engine:
             left = reducible(account, market, is_buy, None)
             if qty > left:
                 return RejectCode.REDUCE_ONLY_EXCEEDED, max(left, 0)
-        if post_only is not PostOnly.OFF:
+        if post_only is not POST_ONLY_OFF:
             slid = post_only_price(market, is_buy, price, post_only)
             if slid == 0:
                 return RejectCode.POST_ONLY_WOULD_TAKE, market.book.best_ask if is_buy else market.book.best_bid
@@ -290,7 +301,7 @@ class Engine:
         if hold * qty > available:
             return RejectCode.FUNDS_INSUFFICIENT, available
         prevention = command.self_trade_prevention
-        if lifetime is TimeInForce.FOK:
+        if lifetime is FOK:
             fillable = market.book.fillable(is_buy, price, qty, account.account_id, prevention)
             if fillable < qty:
                 return RejectCode.FILL_OR_KILL_UNFILLABLE, fillable
@@ -371,14 +382,14 @@ class Engine:
         if not self.matching.walk(order, market, ts_ns, out):
             return 0
         if order.remaining == 0:
-            self.matching.finish(order, account, OrderStatus.FILLED)
+            self.matching.finish(order, account, ORDER_FILLED)
             return 0
         if may_rest:
             self.matching.rest(order, account, market)
             return order.remaining
-        is_market = order.order_type is OrderType.MARKET
+        is_market = order.order_type is MARKET
         reason = CancelReason.NO_LIQUIDITY if is_market else CancelReason.IMMEDIATE
-        self.matching.cancel(order, account, market, reason, OrderStatus.CANCELED, out)
+        self.matching.cancel(order, account, market, reason, ORDER_CANCELED, out)
         return 0
 
     def _find(self, account: Account, order_id: int, client_order_id: str) -> Order | None:
@@ -386,7 +397,7 @@ class Engine:
         if order_id:
             return account.orders.get(order_id)
         outcome = account.outcomes.get(client_order_id)
-        if type(outcome) is Order and outcome.status is OrderStatus.OPEN:
+        if type(outcome) is Order and outcome.status is ORDER_OPEN:
             return outcome
         return None
 
@@ -413,7 +424,7 @@ class Engine:
     ) -> tuple[RejectCode, int] | None:
         """Amend the order, or say why not: the code and its bound."""
         market = self.markets[order.market]
-        if market.state is not MarketState.OPEN:
+        if market.state is not MARKET_OPEN:
             return _CLOSED_FOR_PLACING[market.state], 0
         if command.price < 0:
             return RejectCode.PRICE_TOO_LOW, 1
@@ -428,7 +439,7 @@ class Engine:
         price = command.price or order.price
         qty = command.qty or order.qty
         if qty <= order.filled:
-            self._end(order, CancelReason.AMENDED, OrderStatus.CANCELED, out)
+            self._end(order, CancelReason.AMENDED, ORDER_CANCELED, out)
             return None
         old_price = order.price
         old_resting = order.remaining
@@ -445,7 +456,7 @@ class Engine:
             left = reducible(account, market, is_buy, order)
             if remaining > left:
                 return RejectCode.REDUCE_ONLY_EXCEEDED, max(left, 0)
-        if order.post_only is not PostOnly.OFF:
+        if order.post_only is not POST_ONLY_OFF:
             slid = post_only_price(market, is_buy, price, order.post_only)
             if slid == 0:
                 return RejectCode.POST_ONLY_WOULD_TAKE, market.book.best_ask if is_buy else market.book.best_bid
@@ -477,7 +488,7 @@ class Engine:
             order.order_id,
             order.client_order_id,
             market.symbol,
-            Side.BUY if is_buy else Side.SELL,
+            BUY if is_buy else SELL,
             old_price,
             old_resting,
             price,
@@ -510,7 +521,7 @@ class Engine:
                 order.order_id,
                 order.client_order_id,
                 market.symbol,
-                Side.BUY if order.is_buy else Side.SELL,
+                BUY if order.is_buy else SELL,
                 order.price,
                 old_resting,
                 order.price,
@@ -541,14 +552,14 @@ class Engine:
             order = self._find(account, command.order_id, command.client_order_id)
             if order is None:
                 code = RejectCode.ORDER_UNKNOWN
-            elif self.markets[order.market].state is MarketState.HALTED:
+            elif self.markets[order.market].state is MARKET_HALTED:
                 code = RejectCode.MARKET_HALTED
         if code is not None:
             market = order.market if order is not None else ""
             self._refuse(out, code, bound, account, command.order_id, command.client_order_id, market)
             return
         assert order is not None
-        self._end(order, CancelReason.REQUESTED, OrderStatus.CANCELED, out)
+        self._end(order, CANCEL_REQUESTED, ORDER_CANCELED, out)
 
     def _cancel_all(self, command: CancelAll, entry: Entry, out: list[Event]) -> None:
         account = self.accounts.get(command.account)
@@ -561,22 +572,22 @@ class Engine:
             code, bound = RejectCode.DEADLINE_PASSED, entry.ts_ns
         elif command.market and market is None:
             code = RejectCode.MARKET_UNKNOWN
-        elif market is not None and market.state is MarketState.HALTED and not command.by_operator:
+        elif market is not None and market.state is MARKET_HALTED and not command.by_operator:
             code = RejectCode.MARKET_HALTED
         if code is not None:
             self._refuse(out, code, bound, account, 0, "", command.market)
             return
         assert account is not None
-        reason = CancelReason.OPERATOR if command.by_operator else CancelReason.REQUESTED
+        reason = CancelReason.OPERATOR if command.by_operator else CANCEL_REQUESTED
         for order_id in sorted(account.orders):
             order = account.orders[order_id]
             if command.market and order.market != command.market:
                 continue
-            if command.side is not None and order.is_buy != (command.side is Side.BUY):
+            if command.side is not None and order.is_buy != (command.side is BUY):
                 continue
-            if self.markets[order.market].state is MarketState.HALTED and not command.by_operator:
+            if self.markets[order.market].state is MARKET_HALTED and not command.by_operator:
                 continue
-            self._end(order, reason, OrderStatus.CANCELED, out)
+            self._end(order, reason, ORDER_CANCELED, out)
 
     # --------------------------------------------------------------------------------------------- accounts and money
 
@@ -722,7 +733,7 @@ class Engine:
         """Cancel every order of a market, oldest first."""
         orders = market.book.orders_best_first(True) + market.book.orders_best_first(False)
         for order in sorted(orders, key=_by_order_id):
-            self._end(order, reason, OrderStatus.CANCELED, out)
+            self._end(order, reason, ORDER_CANCELED, out)
 
     def _gate(self, market: Market, out: list[Event]) -> None:
         """Trading ends: cancel what rests and turn positions into deliveries."""

@@ -9,7 +9,17 @@ from engine.due import EXPIRY, Due
 from engine.events import Canceled, Event, Reduced, Trade
 from engine.ledger import Account, Position, fill_buy, fill_sell, share_ceil
 from engine.markets.dated import Market
-from engine.types import CancelReason, OrderStatus, SelfTradePrevention, Side
+from engine.types import (
+    BUY,
+    ORDER_CANCELED,
+    ORDER_FILLED,
+    SELL,
+    STP_CANCEL_MAKER,
+    STP_NONE,
+    CancelReason,
+    OrderStatus,
+    SelfTradePrevention,
+)
 
 
 class Matching:
@@ -42,7 +52,7 @@ class Matching:
                 level = book.bids[price]
             maker = level.head
             assert maker is not None, market.symbol
-            if maker.account != taker.account or prevention is SelfTradePrevention.NONE:
+            if maker.account != taker.account or prevention is STP_NONE:
                 self._trade(maker, taker, market, price, ts_ns, out)
             elif not self._prevent(maker, taker, market, prevention, out):
                 return False
@@ -70,21 +80,21 @@ class Matching:
             maker_qty = maker_position.qty
             taker_fee = share_ceil(proceeds, terms.taker_fee_bps)
             taker_realized = fill_sell(taker_account, taker_position, terms, price, qty, proceeds)
-            aggressor = Side.SELL
+            aggressor = SELL
         else:
             maker_fee = share_ceil(proceeds, terms.maker_fee_bps)
             maker_realized = fill_sell(maker_account, maker_position, terms, price, qty, proceeds)
             maker_qty = maker_position.qty
             taker_fee = share_ceil(paid, terms.taker_fee_bps)
             taker_realized = fill_buy(taker_account, taker_position, terms, price, qty, paid)
-            aggressor = Side.BUY
+            aggressor = BUY
         maker_account.balance -= maker_fee
         taker_account.balance -= taker_fee
         self.fees.balance += maker_fee + taker_fee + (paid - proceeds)
 
         if qty == maker.remaining:
             # leaves the book while level and position still count what just traded
-            self.close(maker, maker_account, market, OrderStatus.FILLED)
+            self.close(maker, maker_account, market, ORDER_FILLED)
             maker.remaining = 0
         else:
             maker.remaining -= qty
@@ -195,7 +205,7 @@ class Matching:
                 order.order_id,
                 order.client_order_id,
                 order.market,
-                Side.BUY if order.is_buy else Side.SELL,
+                BUY if order.is_buy else SELL,
                 order.price,
                 qty,
                 order.filled,
@@ -209,7 +219,7 @@ class Matching:
     def _reduce(self, order: Order, account: Account, market: Market, qty: int, reason: CancelReason, out: list[Event]) -> None:
         """Take ``qty`` lots off an order without a trade; the rest keeps its place."""
         if qty == order.remaining:
-            self.cancel(order, account, market, reason, OrderStatus.CANCELED, out)
+            self.cancel(order, account, market, reason, ORDER_CANCELED, out)
             return
         order.qty -= qty
         order.remaining -= qty
@@ -227,7 +237,7 @@ class Matching:
                 order.order_id,
                 order.client_order_id,
                 order.market,
-                Side.BUY if order.is_buy else Side.SELL,
+                BUY if order.is_buy else SELL,
                 order.price,
                 qty,
                 order.remaining,
@@ -258,8 +268,8 @@ class Matching:
             self._reduce(taker, account, market, qty, reason, out)
             return taker.remaining > 0
         if prevention is not SelfTradePrevention.CANCEL_TAKER:
-            self.cancel(maker, account, market, reason, OrderStatus.CANCELED, out)
-        if prevention is SelfTradePrevention.CANCEL_MAKER:
+            self.cancel(maker, account, market, reason, ORDER_CANCELED, out)
+        if prevention is STP_CANCEL_MAKER:
             return True
-        self.cancel(taker, account, market, reason, OrderStatus.CANCELED, out)
+        self.cancel(taker, account, market, reason, ORDER_CANCELED, out)
         return False

@@ -3,7 +3,7 @@
 from engine.book import Order
 from engine.ledger import Account
 from engine.markets.dated import Market
-from engine.types import PostOnly
+from engine.types import POST_ONLY_SLIDE, PostOnly
 
 
 def unit_hold(market: Market, is_buy: bool, price: int, reduce_only: bool) -> int:
@@ -40,10 +40,10 @@ def post_only_price(market: Market, is_buy: bool, price: int, mode: PostOnly) ->
         best = market.book.best_ask
         if best == 0 or price < best:
             return price
-        return best - 1 if mode is PostOnly.SLIDE else 0
+        return best - 1 if mode is POST_ONLY_SLIDE else 0
     best = market.book.best_bid
     if best == 0 or price > best:
         return price
-    if mode is PostOnly.SLIDE and best < market.spec.price_max:
+    if mode is POST_ONLY_SLIDE and best < market.spec.price_max:
         return best + 1
     return 0
