@@ -49,6 +49,7 @@ from engine.limits import (
     CLIENT_ORDER_ID_CHARS_MAX,
     MONEY_MAX_MSAT,
     NAME_CHARS_MAX,
+    SHARES_MAX,
     URL_CHARS_MAX,
     WORK_MAX_HASHES,
     WORKER_CHARS_MAX,
@@ -282,9 +283,9 @@ class Engine:
         hold = unit_hold(market, is_buy, price, reduce_only)
         if max(hold * qty, market.terms.notional_ceil(price, qty)) > MONEY_MAX_MSAT:
             return RejectCode.NOTIONAL_TOO_LARGE, MONEY_MAX_MSAT
-        if len(account.orders) >= limits.orders_per_account_max:
+        if may_rest and len(account.orders) >= limits.orders_per_account_max:
             return RejectCode.ORDERS_PER_ACCOUNT_FULL, limits.orders_per_account_max
-        if len(self.orders) >= limits.orders_max:
+        if may_rest and len(self.orders) >= limits.orders_max:
             return RejectCode.ORDERS_FULL, limits.orders_max
         if reduce_only:
             left = reducible(account, market, is_buy, None)
@@ -687,12 +688,14 @@ class Engine:
             return
         assert account is not None
         assert market is not None
+        if command.market not in account.destinations:
+            market.destined.append(command.account)
         account.destinations[command.market] = (command.url, command.worker)
         account.event_seq += 1
         out.append(DestinationSet(command.account, account.event_seq, command.market, command.url, command.worker))
         for delivery_id in market.deliveries:
             delivery = self.deliveries[delivery_id]
-            if delivery.buyer == command.account:
+            if delivery.buyer == command.account and (delivery.url, delivery.worker) != (command.url, command.worker):
                 delivery.url = command.url
                 delivery.worker = command.worker
                 self._tell_delivery(delivery, out)
@@ -805,8 +808,8 @@ class Engine:
         """Nothing is open in a closed market any more: forget it."""
         for account_id in market.positions:
             del self.accounts[account_id].positions[market.symbol]
-        for account in self.accounts.values():
-            account.destinations.pop(market.symbol, None)
+        for account_id in market.destined:
+            del self.accounts[account_id].destinations[market.symbol]
         market.state = MarketState.SETTLED
         del self.markets[market.symbol]
         out.append(MarketStateChanged(market.symbol, MarketState.SETTLED))
@@ -857,6 +860,8 @@ class Engine:
             self._refuse(out, RejectCode.WORK_DECREASED, delivery.excused_hashes)
         elif command.hashes + command.excused_hashes > WORK_MAX_HASHES:
             self._refuse(out, RejectCode.WORK_TOO_LARGE, WORK_MAX_HASHES)
+        elif command.shares > SHARES_MAX:
+            self._refuse(out, RejectCode.WORK_TOO_LARGE, SHARES_MAX)
         else:
             delivery.proven_hashes = command.hashes
             delivery.shares = command.shares

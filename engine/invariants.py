@@ -122,10 +122,13 @@ def _check_positions(engine: Engine, market: Market) -> None:
         assert position.bond >= 0, f"{text} has bond {position.bond}"
         assert position.qty < 0 or position.bond == 0, f"{text} is not short and has a bond"
         assert position.qty != 0 or position.basis == 0, f"{text} is flat and has basis {position.basis}"
-        reduce_only = sum(order.remaining for order in position.reduce_only.values())
+        assert position.reduce_only == sorted(position.reduce_only), f"{text}: reduce-only orders are out of order"
+        orders = [engine.orders[order_id] for order_id in position.reduce_only]
+        reduce_only = sum(order.remaining for order in orders)
         assert position.reduce_only_qty == reduce_only, f"{text} counts {position.reduce_only_qty} lots to reduce"
         assert reduce_only <= abs(position.qty), f"{text} has reduce-only orders for {reduce_only} lots"
-        for order in position.reduce_only.values():
+        for order in orders:
+            assert order.reduce_only, f"{text}: order {order.order_id} is not reduce-only"
             assert order.is_buy is (position.qty < 0), f"{text}: order {order.order_id} would increase it"
         total += position.qty
     assert total == 0, f"{symbol}: positions add up to {total}"

@@ -76,8 +76,8 @@ class Position:
         self.basis: int = 0
         self.bond: int = 0
         self.realized: int = 0
-        # open reduce-only orders (all on the side that reduces), and the sum of what remains of them
-        self.reduce_only: dict[int, Order] = {}
+        # ids of open reduce-only orders, ascending (all on the side that reduces), and the sum of what remains of them
+        self.reduce_only: list[int] = []
         self.reduce_only_qty: int = 0
 
 

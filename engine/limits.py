@@ -45,5 +45,7 @@ URL_CHARS_MAX = 256
 WORKER_CHARS_MAX = 128
 WORK_MAX_HASHES = 2**120
 """Largest cumulative work of one delivery."""
+SHARES_MAX = 2**63 - 1
+"""Largest number of shares of one delivery."""
 FEE_MAX_BPS = 1_000
 """No fee is above 10 %."""

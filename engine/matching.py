@@ -4,6 +4,8 @@ Runs after every check has passed: nothing here refuses. Moves money through the
 per match; self-trade prevention and reduce-only trimming append what they remove.
 """
 
+from bisect import bisect_left, insort
+
 from engine.book import Order
 from engine.due import EXPIRY, Due
 from engine.events import Canceled, Event, Reduced, Trade
@@ -69,26 +71,28 @@ class Matching:
         maker_position = self.position(maker_account, market)
         taker_position = self.position(taker_account, market)
 
+        # the maker's half, then the taker's
         maker.filled += qty
         maker_account.held -= maker.unit_hold * qty
-        taker.filled += qty
-        taker.remaining -= qty
-        taker_account.held -= taker.unit_hold * qty
         if maker.is_buy:
             maker_fee = share_ceil(paid, terms.maker_fee_bps)
             maker_realized = fill_buy(maker_account, maker_position, terms, price, qty, paid)
-            maker_qty = maker_position.qty
-            taker_fee = share_ceil(proceeds, terms.taker_fee_bps)
-            taker_realized = fill_sell(taker_account, taker_position, terms, price, qty, proceeds)
-            aggressor = SELL
         else:
             maker_fee = share_ceil(proceeds, terms.maker_fee_bps)
             maker_realized = fill_sell(maker_account, maker_position, terms, price, qty, proceeds)
-            maker_qty = maker_position.qty
+        maker_account.balance -= maker_fee
+        maker_balance = maker_account.balance
+        maker_held = maker_account.held
+        maker_qty = maker_position.qty
+        taker.filled += qty
+        taker.remaining -= qty
+        taker_account.held -= taker.unit_hold * qty
+        if taker.is_buy:
             taker_fee = share_ceil(paid, terms.taker_fee_bps)
             taker_realized = fill_buy(taker_account, taker_position, terms, price, qty, paid)
-            aggressor = BUY
-        maker_account.balance -= maker_fee
+        else:
+            taker_fee = share_ceil(proceeds, terms.taker_fee_bps)
+            taker_realized = fill_sell(taker_account, taker_position, terms, price, qty, proceeds)
         taker_account.balance -= taker_fee
         self.fees.balance += maker_fee + taker_fee + (paid - proceeds)
 
@@ -114,7 +118,7 @@ class Matching:
                 market.trade_id,
                 price,
                 qty,
-                aggressor,
+                BUY if taker.is_buy else SELL,
                 ts_ns,
                 maker.account,
                 maker_seq,
@@ -124,8 +128,8 @@ class Matching:
                 maker_fee,
                 maker_realized,
                 maker_qty,
-                maker_account.balance,
-                maker_account.held,
+                maker_balance,
+                maker_held,
                 taker.account,
                 taker_account.event_seq,
                 taker.order_id,
@@ -172,7 +176,7 @@ class Matching:
             self.due.add(order.expires_ns, EXPIRY, order.order_id)
         if order.reduce_only:
             position = account.positions[market.symbol]
-            position.reduce_only[order.order_id] = order
+            insort(position.reduce_only, order.order_id)
             position.reduce_only_qty += order.remaining
 
     def unrest(self, order: Order, account: Account, market: Market) -> None:
@@ -182,7 +186,7 @@ class Matching:
             self.due.discard(order.expires_ns, EXPIRY, order.order_id)
         if order.reduce_only:
             position = account.positions[market.symbol]
-            del position.reduce_only[order.order_id]
+            del position.reduce_only[bisect_left(position.reduce_only, order.order_id)]
             position.reduce_only_qty -= order.remaining
 
     def cancel(
@@ -251,7 +255,7 @@ class Matching:
     def _trim(self, account: Account, position: Position, market: Market, out: list[Event]) -> None:
         """Shrink reduce-only orders, newest first, to what is left of the position."""
         while position.reduce_only_qty:
-            order = position.reduce_only[max(position.reduce_only)]
+            order = self.orders[position.reduce_only[-1]]
             left = max(0, -position.qty if order.is_buy else position.qty)
             excess = position.reduce_only_qty - left
             if excess <= 0:

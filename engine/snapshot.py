@@ -297,6 +297,7 @@ def _restore_account(engine: Engine, saved: _Account) -> None:
         position.realized = item.realized
     for symbol, url, worker in saved.destinations:
         account.destinations[symbol] = (url, worker)
+        engine.markets[symbol].destined.append(account.account_id)
 
 
 def _rest(engine: Engine, market: Market, order: Order) -> None:

@@ -75,7 +75,7 @@ def broken_rule(spec: MarketSpec, now_ns: int, limits: Limits) -> int:
 class Market:
     """One listed market: its terms, book, and everybody's positions."""
 
-    __slots__ = ("book", "deliveries", "last_price", "positions", "spec", "state", "symbol", "terms", "trade_id")
+    __slots__ = ("book", "deliveries", "destined", "last_price", "positions", "spec", "state", "symbol", "terms", "trade_id")
 
     def __init__(self, spec: MarketSpec) -> None:
         self.spec: MarketSpec = spec
@@ -88,6 +88,8 @@ class Market:
         self.trade_id: int = 0
         # by account id; the same objects as in Account.positions
         self.positions: dict[int, Position] = {}
+        # accounts that named a destination for this market
+        self.destined: list[int] = []
         # ids of deliveries that are not settled
         self.deliveries: list[int] = []
 
@@ -159,8 +161,8 @@ def contracted_hashes(spec: MarketSpec, qty: int) -> int:
 def pair(shorts: list[tuple[int, int]], longs: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
     """Assign net shorts to net longs: ``(seller, buyer, qty)`` from lists of ``(account, qty)``, both sums equal.
 
-    First a short and a long of equal size, then always the largest short left with the largest long left; ties go to the lower
-    account id. At most ``len(shorts) + len(longs) - 1`` deliveries, so few counterparties each. O(n log n).
+    First shorts and longs of equal size are paired. What is left is walked on both sides from the largest down, the lower
+    account id first; an account that is only partly assigned goes on with the next one opposite. At most ``len(shorts) + len(longs) - 1`` deliveries, so few counterparties each. O(n log n).
     """
     sellers = sorted(shorts, key=_largest_first)
     buyers = sorted(longs, key=_largest_first)
