@@ -118,9 +118,7 @@ REFUSALS: Final[dict[RejectCode, Refusal]] = {
     RejectCode.DELIVERY_UNKNOWN: Refusal("delivery_id", "no such delivery, or it is settled"),
     RejectCode.DELIVERY_NOT_STARTED: Refusal("delivery_id", "the delivery starts at {bound} ns"),
     RejectCode.WORK_DECREASED: Refusal("hashes", "work is reported in total so far, and {bound} was reported before"),
-    RejectCode.WORK_TOO_LARGE: Refusal(
-        "hashes", "work of a delivery is at most 2^120 hashes in at most 2^63 - 1 shares; the bound is {bound}"
-    ),
+    RejectCode.WORK_TOO_LARGE: Refusal("hashes", "a delivery has at most 2^120 hashes, 2^63 - 1 shares; bound {bound}"),
     RejectCode.PERIOD_NOT_ENDED: Refusal("market", "the delivery period ends at {bound} ns"),
 }
 

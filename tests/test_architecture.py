@@ -106,9 +106,7 @@ def module_name(file: Path) -> str:
 
 
 def sources() -> dict[str, Path]:
-    return {
-        module_name(file): file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))
-    }
+    return {module_name(file): file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))}
 
 
 SOURCES = sources()
@@ -123,9 +121,7 @@ def imports(module: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
-                package = (
-                    module if SOURCES.get(module, Path()).name == "__init__.py" else module.rpartition(".")[0]
-                )
+                package = module if SOURCES.get(module, Path()).name == "__init__.py" else module.rpartition(".")[0]
                 for _ in range(node.level - 1):
                     package = package.rpartition(".")[0]
                 base = f"{package}.{base}".rstrip(".")
@@ -226,11 +222,7 @@ def engine_problems(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, f"float literal {node.value}; use integer ticks, lots and msat"
         elif isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Div):
             yield node.lineno, "/ makes a float; use // in a function named for its rounding"
-        elif (
-            isinstance(node, ast.Name)
-            and node.id in BANNED_CALLS_IN_ENGINE
-            and isinstance(node.ctx, ast.Load)
-        ):
+        elif isinstance(node, ast.Name) and node.id in BANNED_CALLS_IN_ENGINE and isinstance(node.ctx, ast.Load):
             yield node.lineno, f"{node.id} in the engine; use {BANNED_CALLS_IN_ENGINE[node.id]}"
     yield from set_iterations(tree)
 
@@ -241,9 +233,7 @@ def is_set_type(annotation: ast.expr | None) -> bool:
 
 def set_iterations(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Best effort: follows names within a function and attributes within the file."""
-    attributes = {
-        ast.unparse(target) for target in set_targets(ast.walk(tree)) if isinstance(target, ast.Attribute)
-    }
+    attributes = {ast.unparse(target) for target in set_targets(ast.walk(tree)) if isinstance(target, ast.Attribute)}
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     top = {ast.unparse(target) for target in set_targets(ast.iter_child_nodes(tree))}
     for scope in (tree, *functions):
@@ -302,15 +292,11 @@ def test_module_keeps_its_borders(module: str) -> None:
 def test_package_opens_with_its_map_and_imports_nothing(module: str) -> None:
     """A docstring that lists the files, and in `hashpit` the version. A registry gets a file of its own."""
     tree = ast.parse(SOURCES[module].read_text(encoding="utf-8"))
-    assert ast.get_docstring(tree), (
-        f"{module}/__init__.py has no docstring: list the package's files, one line each"
-    )
+    assert ast.get_docstring(tree), f"{module}/__init__.py has no docstring: list the package's files, one line each"
     rest = [ast.unparse(node) for node in tree.body[1:]]
     if module == "hashpit":
         rest = [line for line in rest if not line.startswith("__version__ = ")]
-    assert not rest, (
-        f"{module}/__init__.py holds code: {rest[0]}; move it to a module and import it from there"
-    )
+    assert not rest, f"{module}/__init__.py holds code: {rest[0]}; move it to a module and import it from there"
 
 
 def test_no_import_cycles() -> None:

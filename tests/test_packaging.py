@@ -32,9 +32,7 @@ def hot_modules() -> list[str]:
 def python(code: str, **variables: str) -> str:
     """Run a line of Python in a fresh interpreter at the root of the checkout."""
     environment = {k: v for k, v in os.environ.items() if k != build.PLAIN_VARIABLE} | variables
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
@@ -64,9 +62,7 @@ def test_lock_is_pinned_hashed_and_names_no_host(lock: str) -> None:
 
 @pytest.mark.parametrize("name", ["requirements", "requirements-dev", "requirements-research"])
 def test_lock_holds_everything_asked_for(name: str) -> None:
-    locked = set(
-        re.findall(r"^([a-z0-9-]+)==", (ROOT / f"{name}.txt").read_text(encoding="utf-8"), re.MULTILINE)
-    )
+    locked = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / f"{name}.txt").read_text(encoding="utf-8"), re.MULTILINE))
     asked = re.findall(r"^([A-Za-z][\w-]*)", (ROOT / f"{name}.in").read_text(encoding="utf-8"), re.MULTILINE)
     missing = {package.lower().replace("_", "-") for package in asked} - locked
     assert not missing, f"{name}.in asks for {sorted(missing)}: run `make lock`"
@@ -76,10 +72,7 @@ def test_lock_holds_everything_asked_for(name: str) -> None:
 
 
 def test_plain_is_honoured() -> None:
-    assert (
-        python("import hashpit.build as b; b.prefer_source(); print(b.build_kind())", HASHPIT_PLAIN="1")
-        == "plain"
-    )
+    assert python("import hashpit.build as b; b.prefer_source(); print(b.build_kind())", HASHPIT_PLAIN="1") == "plain"
 
 
 def test_build_kind_is_what_is_loaded() -> None:
@@ -108,9 +101,7 @@ except RuntimeError as error: print(error)
     assert "must be called before" in python(code)
 
 
-def test_stale_module_is_noticed_through_what_it_imports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stale_module_is_noticed_through_what_it_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """mypyc copies constants of imported modules, so editing one of those makes the machine code old, too."""
     engine = tmp_path / "engine"
     engine.mkdir()
@@ -192,9 +183,7 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
         file = (document.parent / path).resolve() if path else document
         assert file.exists(), f"{document.name} links to {target}, which does not exist"
         if anchor and file.suffix == ".md":
-            assert anchor in anchors(file), (
-                f"{document.name} links to {target}: {file.name} has no such heading"
-            )
+            assert anchor in anchors(file), f"{document.name} links to {target}: {file.name} has no such heading"
 
 
 def anchors(document: Path) -> set[str]:

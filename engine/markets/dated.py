@@ -162,7 +162,8 @@ def pair(shorts: list[tuple[int, int]], longs: list[tuple[int, int]]) -> list[tu
     """Assign net shorts to net longs: ``(seller, buyer, qty)`` from lists of ``(account, qty)``, both sums equal.
 
     First shorts and longs of equal size are paired. What is left is walked on both sides from the largest down, the lower
-    account id first; an account that is only partly assigned goes on with the next one opposite. At most ``len(shorts) + len(longs) - 1`` deliveries, so few counterparties each. O(n log n).
+    account id first; an account that is only partly assigned goes on with the next one opposite. At most
+    ``len(shorts) + len(longs) - 1`` deliveries, so few counterparties each. O(n log n).
     """
     sellers = sorted(shorts, key=_largest_first)
     buyers = sorted(longs, key=_largest_first)
