@@ -1,0 +1,501 @@
+"""Nothing is heard before it is durable, everything is heard in order, and a failure is heard once and ends it."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from engine.commands import Command, CreateAccount, Entry, Tick
+from engine.events import AccountCreated, Event
+from gateway import sequencer as sequencer_module
+from gateway.journal import PAYLOAD_HEADER, JournalWriteError, decode_batch, encode_entry
+from gateway.sequencer import EngineFailure, Overloaded, Sequencer, Stopped
+
+A_SECOND = 1_000_000_000
+
+
+class FakeEngine:
+    """Answers each entry with one event; fails where it is told to."""
+
+    def __init__(self, seq: int = 0, ts_ns: int = 0) -> None:
+        self.seq = seq
+        self.ts_ns = ts_ns
+        self.due: list[int] = []
+        self.fail_at = 0
+        self.applied: list[Entry] = []
+
+    def apply(self, entry: Entry) -> list[Event]:
+        if entry.seq == self.fail_at:
+            raise AssertionError("books do not balance")
+        assert entry.seq == self.seq + 1
+        assert entry.ts_ns >= self.ts_ns
+        self.due = [due for due in self.due if due > entry.ts_ns]
+        self.seq, self.ts_ns = entry.seq, entry.ts_ns
+        self.applied.append(entry)
+        return [AccountCreated(entry.seq, "")]
+
+    def next_due_ns(self) -> int:
+        return min(self.due, default=0)
+
+
+class FakeJournal:
+    """A journal whose disk stands still until it is let go, and breaks where it is told to."""
+
+    def __init__(self, last_seq: int = 0) -> None:
+        self.last_seq = last_seq
+        self.rows: list[tuple[int, int, bytes]] = []
+        self.free = threading.Event()
+        self.free.set()
+        self.busy = threading.Event()
+        self.fail_at = 0
+        self.threads: set[str] = set()
+
+    def append(self, first_seq: int, last_seq: int, payload: bytes | bytearray) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.busy.set()
+        assert self.free.wait(10)
+        assert first_seq == self.last_seq + 1
+        if first_seq <= self.fail_at <= last_seq:
+            raise JournalWriteError("disk full")
+        self.rows.append((first_seq, last_seq, bytes(payload)))
+        self.last_seq = last_seq
+
+    @property
+    def batches(self) -> list[list[int]]:
+        return [[entry.seq for entry in decode_batch(row[2])] for row in self.rows]
+
+
+class Rig:
+    """A sequencer between fakes, and a record of everything it said."""
+
+    def __init__(self, seq: int = 0, ts_ns: int = 0, **bounds: int) -> None:
+        self.engine = FakeEngine(seq, ts_ns)
+        self.journal = FakeJournal(seq)
+        self.now_ns = 1_000
+        self.said: list[Any] = []
+        self.failures: list[BaseException] = []
+        self.on_durable: Callable[[Entry, list[Event]], None] = lambda entry, events: self.said.append(f"feed {entry.seq}")
+        self.sequencer = Sequencer(
+            self.engine,
+            self.journal,
+            lambda: self.now_ns,
+            lambda entry, events: self.on_durable(entry, events),
+            lambda: self.said.append("flush"),
+            self.failures.append,
+            **bounds,
+        )
+
+    def submit(self, name: str = "x", command: Command | None = None) -> None:
+        self.sequencer.submit(command or CreateAccount(name), 0, lambda entry, events: self.said.append(f"reply {entry.seq}"))
+
+    async def disk_is_busy(self) -> None:
+        """Until the journal's thread is inside a commit."""
+        assert await asyncio.to_thread(self.journal.busy.wait, 5)
+        self.journal.busy.clear()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    rig = Rig()
+    rig.sequencer.start()
+    yield rig
+    rig.journal.free.set()
+    rig.sequencer.close()
+
+
+async def started(seq: int = 0, ts_ns: int = 0, **bounds: int) -> Rig:
+    rig = Rig(seq, ts_ns, **bounds)
+    rig.sequencer.start()
+    return rig
+
+
+# ------------------------------------------------------------------------------------------------------------------- order
+
+
+async def test_feed_then_reply_for_each_entry_then_one_flush(rig: Rig) -> None:
+    rig.submit()
+    rig.submit()
+    assert rig.said == []
+    await rig.sequencer.drain()
+    assert rig.said == ["feed 1", "reply 1", "feed 2", "reply 2", "flush"]
+
+
+async def test_one_batch_per_loop_turn(rig: Rig) -> None:
+    for _ in range(3):
+        rig.submit()
+    await rig.sequencer.drain()
+    rig.submit()
+    await rig.sequencer.drain()
+    assert rig.journal.batches == [[1, 2, 3], [4]]
+
+
+async def test_nothing_is_said_before_the_commit_and_the_next_batch_gathers_meanwhile(rig: Rig) -> None:
+    rig.journal.free.clear()
+    rig.submit()
+    await rig.disk_is_busy()
+    for _ in range(5):  # the loop keeps serving
+        rig.submit()
+        await asyncio.sleep(0)
+    assert rig.engine.seq == 6
+    assert (rig.said, rig.journal.rows, rig.sequencer.undurable) == ([], [], 6)
+    rig.journal.free.set()
+    await rig.sequencer.drain()
+    assert rig.journal.batches == [[1], [2, 3, 4, 5, 6]]
+    assert rig.said == [
+        "feed 1",
+        "reply 1",
+        "flush",
+        *(f"{what} {n}" for n in range(2, 7) for what in ("feed", "reply")),
+        "flush",
+    ]
+    assert rig.sequencer.undurable == 0
+
+
+async def test_commits_in_one_thread_of_its_own(rig: Rig) -> None:
+    for _ in range(3):
+        rig.submit()
+        await rig.sequencer.drain()
+    assert rig.journal.threads == {"journal"}
+
+
+async def test_the_journal_holds_what_was_applied(rig: Rig) -> None:
+    rig.sequencer.submit(CreateAccount("a"), 77)
+    rig.submit("b")
+    await rig.sequencer.drain()
+    assert decode_batch(rig.journal.rows[0][2]) == rig.engine.applied
+    assert rig.engine.applied[0] == Entry(1, 1_000, CreateAccount("a"), 77)
+
+
+async def test_goes_on_behind_what_was_recovered() -> None:
+    rig = await started(seq=41, ts_ns=5_000)
+    rig.submit()
+    await rig.sequencer.drain()
+    rig.sequencer.close()
+    assert rig.engine.applied == [Entry(42, 5_000, CreateAccount("x"))]  # the clock says 1,000
+
+
+async def test_a_callback_may_submit(rig: Rig) -> None:
+    rig.sequencer.submit(CreateAccount("a"), 0, lambda entry, events: rig.submit("b"))
+    await rig.sequencer.drain()
+    assert rig.said == ["feed 1", "flush", "feed 2", "reply 2", "flush"]
+
+
+async def test_drain_with_nothing_pending_returns(rig: Rig) -> None:
+    await rig.sequencer.drain()
+
+
+def test_engine_and_journal_must_agree() -> None:
+    with pytest.raises(AssertionError, match="engine at 3, journal at 2"):
+        Sequencer(FakeEngine(3), FakeJournal(2), int, print, print, print)
+
+
+# -------------------------------------------------------------------------------------------------------------------- time
+
+
+async def test_time_never_goes_back(rig: Rig) -> None:
+    for now_ns in (2_000, 1_500, 2_500):
+        rig.now_ns = now_ns
+        rig.submit()
+    assert [entry.ts_ns for entry in rig.engine.applied] == [2_000, 2_000, 2_500]
+
+
+async def test_a_tick_is_written_when_something_is_due(rig: Rig) -> None:
+    rig.engine.due = [rig.now_ns + 20_000_000]
+    rig.submit()
+    await rig.sequencer.drain()
+    await asyncio.sleep(0.05)
+    assert len(rig.engine.applied) == 1  # the timer fired, the clock does not say so yet
+    rig.now_ns += 20_000_000
+    await rig.until(lambda: len(rig.engine.applied) == 2)
+    assert rig.engine.applied[1].command == Tick()
+    await asyncio.sleep(0.05)
+    assert len(rig.engine.applied) == 2
+
+
+async def test_due_work_of_a_recovered_engine_gets_its_tick() -> None:
+    rig = Rig()
+    rig.engine.due = [500]
+    rig.sequencer.start()
+    await rig.until(lambda: rig.engine.applied == [Entry(1, 1_000, Tick())])
+    await rig.sequencer.drain()
+    rig.sequencer.close()
+
+
+async def test_no_tick_when_traffic_did_the_work(rig: Rig) -> None:
+    rig.engine.due = [1_000_000]
+    rig.submit()
+    rig.now_ns = 1_000_000
+    rig.submit()  # does what is due
+    await rig.sequencer.drain()
+    await asyncio.sleep(0.05)
+    assert [type(entry.command) for entry in rig.engine.applied] == [CreateAccount, CreateAccount]
+
+
+async def test_no_tick_without_due_work(rig: Rig) -> None:
+    rig.now_ns += 3600 * A_SECOND
+    await asyncio.sleep(0.03)
+    assert rig.engine.applied == []
+
+
+async def test_a_clock_that_jumps_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequencer_module, "DUE_CHECK_S_MAX", 0.01)
+    rig = Rig()
+    rig.engine.due = [3600 * A_SECOND]
+    rig.sequencer.start()
+    await asyncio.sleep(0.03)
+    rig.now_ns = 3600 * A_SECOND
+    await rig.until(lambda: len(rig.engine.applied) == 1)
+    await rig.sequencer.drain()
+    rig.sequencer.close()
+
+
+# ------------------------------------------------------------------------------------------------------------------- reads
+
+
+async def test_a_read_answers_at_once_when_nothing_is_pending(rig: Rig) -> None:
+    rig.sequencer.after_durable(lambda: rig.said.append("read"))
+    assert rig.said == ["read"]
+
+
+async def test_a_read_answers_right_behind_the_last_entry_it_saw(rig: Rig) -> None:
+    rig.submit()
+    rig.sequencer.after_durable(lambda: rig.said.append("read at 1"))
+    rig.submit()
+    rig.sequencer.after_durable(lambda: rig.said.append("read at 2"))
+    rig.sequencer.after_durable(lambda: rig.said.append("again at 2"))
+    await rig.sequencer.drain()
+    assert rig.said == ["feed 1", "reply 1", "read at 1", "feed 2", "reply 2", "read at 2", "again at 2", "flush"]
+
+
+async def test_a_read_from_a_callback_does_not_overtake(rig: Rig) -> None:
+    rig.sequencer.submit(
+        CreateAccount("a"), 0, lambda entry, events: rig.sequencer.after_durable(lambda: rig.said.append("read"))
+    )
+    rig.submit()
+    await rig.sequencer.drain()
+    assert rig.said == ["feed 1", "feed 2", "reply 2", "read", "flush"]
+
+
+# ------------------------------------------------------------------------------------------------------------------ bounds
+
+
+async def test_queue_max() -> None:
+    rig = await started(queue_max=3)
+    rig.journal.free.clear()
+    for _ in range(3):
+        rig.submit()
+    with pytest.raises(Overloaded, match="3 commands"):
+        rig.submit()
+    assert rig.engine.seq == 3  # refused before it was sequenced
+    rig.journal.free.set()
+    await rig.sequencer.drain()
+    rig.submit()
+    await rig.sequencer.drain()
+    rig.sequencer.close()
+    assert rig.journal.last_seq == 4
+
+
+async def test_reads_max() -> None:
+    rig = await started(reads_max=2)
+    rig.submit()
+    for _ in range(2):
+        rig.sequencer.after_durable(lambda: rig.said.append("read"))
+    with pytest.raises(Overloaded, match="2 reads"):
+        rig.sequencer.after_durable(lambda: rig.said.append("read"))
+    await rig.sequencer.drain()
+    rig.sequencer.close()
+    assert rig.said.count("read") == 2
+
+
+async def test_batch_entries_max() -> None:
+    rig = await started(batch_entries_max=3)
+    for _ in range(7):
+        rig.submit()
+    await rig.sequencer.drain()
+    rig.sequencer.close()
+    assert rig.journal.batches == [[1, 2, 3], [4, 5, 6], [7]]
+    assert [word for word in rig.said if word.startswith("feed")] == [f"feed {n}" for n in range(1, 8)]
+
+
+async def test_batch_bytes_max() -> None:
+    one = 5 + len(bytes_of("x" * 50))
+    rig = await started(batch_bytes_max=5 + 2 * (one - 5))
+    for _ in range(5):
+        rig.submit("x" * 50)
+    rig.submit("x" * 500)  # larger than the bound: alone
+    rig.submit("x" * 50)
+    await rig.sequencer.drain()
+    rig.sequencer.close()
+    assert rig.journal.batches == [[1, 2], [3, 4], [5], [6], [7]]
+
+
+def bytes_of(name: str) -> bytes:
+    payload = bytearray(PAYLOAD_HEADER)
+    encode_entry(Entry(1, 1_000, CreateAccount(name)), payload)
+    return bytes(payload[5:])
+
+
+async def test_what_cannot_be_encoded_changes_nothing(rig: Rig) -> None:
+    rig.submit("a")
+    with pytest.raises(ValueError, match="cannot be journaled"):
+        rig.submit("\ud800")
+    rig.submit("b")
+    await rig.sequencer.drain()
+    assert rig.journal.batches == [[1, 2]]
+    assert rig.failures == []
+
+
+# ---------------------------------------------------------------------------------------------------------------- failures
+
+
+async def test_a_journal_failure_is_told_once_and_nothing_is_published(rig: Rig) -> None:
+    rig.journal.fail_at = 3
+    rig.submit()
+    await rig.sequencer.drain()
+    said = list(rig.said)
+    rig.journal.free.clear()
+    rig.journal.busy.clear()
+    rig.submit()  # 2 and 3 share a batch
+    rig.submit()
+    rig.sequencer.after_durable(lambda: rig.said.append("read"))
+    await rig.disk_is_busy()
+    rig.submit()  # gathers behind the failure
+    rig.journal.free.set()
+    with pytest.raises(JournalWriteError, match="disk full"):
+        await rig.sequencer.drain()
+    assert rig.said == said
+    assert [str(failure) for failure in rig.failures] == ["disk full"]
+    with pytest.raises(Stopped):
+        rig.submit()
+    with pytest.raises(Stopped):
+        rig.sequencer.after_durable(lambda: rig.said.append("read"))
+    await asyncio.sleep(0.01)
+    assert rig.journal.batches == [[1]]
+    assert len(rig.failures) == 1
+
+
+async def test_an_engine_failure_keeps_what_was_before_it(rig: Rig) -> None:
+    rig.engine.fail_at = 3
+    rig.submit()
+    rig.submit()
+    rig.sequencer.after_durable(lambda: rig.said.append("read"))
+    with pytest.raises(Stopped, match="entry 3"):
+        rig.submit()
+    with pytest.raises(Stopped):
+        rig.submit()
+    assert rig.failures == []  # not before the others are safe
+    with pytest.raises(EngineFailure):
+        await rig.sequencer.drain()
+    assert rig.journal.batches == [[1, 2]]
+    # the read would have seen a half-applied engine
+    assert rig.said == ["feed 1", "reply 1", "feed 2", "reply 2", "flush"]
+    (failure,) = rig.failures
+    assert isinstance(failure, EngineFailure)
+    assert failure.seq == 3
+    assert "entry 3 (CreateAccount)" in str(failure)
+    assert "books do not balance" in str(failure)
+
+
+async def test_an_engine_failure_while_a_commit_is_in_flight(rig: Rig) -> None:
+    rig.engine.fail_at = 3
+    rig.journal.free.clear()
+    rig.submit()
+    await rig.disk_is_busy()
+    rig.submit()
+    with pytest.raises(Stopped):
+        rig.submit()
+    assert rig.failures == []
+    rig.journal.free.set()
+    with pytest.raises(EngineFailure):
+        await rig.sequencer.drain()
+    assert rig.journal.batches == [[1], [2]]
+    assert len(rig.failures) == 1
+
+
+async def test_an_engine_failure_with_nothing_else_pending(rig: Rig) -> None:
+    rig.engine.fail_at = 1
+    with pytest.raises(Stopped):
+        rig.submit()
+    await rig.until(lambda: len(rig.failures) == 1)
+    assert rig.journal.rows == []
+
+
+async def test_a_journal_failure_behind_an_engine_failure_is_the_one_told(rig: Rig) -> None:
+    rig.engine.fail_at = 2
+    rig.journal.fail_at = 1
+    rig.submit()
+    with pytest.raises(Stopped):
+        rig.submit()
+    await rig.until(lambda: len(rig.failures) == 1)
+    assert isinstance(rig.failures[0], JournalWriteError)
+    assert isinstance(rig.failures[0].__context__, EngineFailure)
+
+
+async def test_a_failing_tick_stops_it_too() -> None:
+    rig = Rig()
+    rig.engine.due = [500]
+    rig.engine.fail_at = 1
+    rig.sequencer.start()
+    await rig.until(lambda: len(rig.failures) == 1)
+    rig.sequencer.close()
+    assert "entry 1 (Tick)" in str(rig.failures[0])
+
+
+@pytest.mark.parametrize("where", ["feed", "reply", "read"])
+async def test_a_failing_callback_stops_it(rig: Rig, where: str) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("no such level")
+
+    if where == "feed":
+        rig.on_durable = fail
+    rig.sequencer.submit(CreateAccount("a"), 0, fail if where == "reply" else None)
+    if where == "read":
+        rig.sequencer.after_durable(fail)
+    rig.submit()
+    with pytest.raises(EngineFailure, match="publishing entry 1"):
+        await rig.sequencer.drain()
+    assert "reply 2" not in rig.said
+    assert len(rig.failures) == 1
+    assert rig.journal.batches == [[1, 2]]
+
+
+# -------------------------------------------------------------------------------------------------------------------- ends
+
+
+async def test_close_ends_the_thread_and_refuses(rig: Rig) -> None:
+    rig.submit()
+    await rig.sequencer.drain()
+    rig.sequencer.close()
+    rig.sequencer.close()
+    assert not rig.sequencer._thread.is_alive()
+    with pytest.raises(Stopped):
+        rig.submit()
+
+
+async def test_jobs_run_between_commits_in_the_journals_thread(rig: Rig) -> None:
+    rig.journal.free.clear()
+    rig.submit()
+    await rig.disk_is_busy()
+    job = asyncio.ensure_future(rig.sequencer.between_commits(lambda: (threading.current_thread().name, rig.journal.last_seq)))
+    await asyncio.sleep(0.01)
+    assert not job.done()
+    rig.journal.free.set()
+    assert await job == ("journal", 1)
+
+
+async def test_a_failing_job_fails_its_caller_only(rig: Rig) -> None:
+    def job() -> None:
+        raise JournalWriteError("no room for tidying")
+
+    with pytest.raises(JournalWriteError, match="tidying"):
+        await rig.sequencer.between_commits(job)
+    rig.submit()
+    await rig.sequencer.drain()
+    assert rig.failures == []
