@@ -30,7 +30,7 @@ from engine.commands import (
 )
 from engine.core import Engine
 from engine.events import Event
-from engine.limits import DAY_NS, SECOND_NS, Limits
+from engine.limits import SECOND_NS, Limits
 from engine.snapshot import state_hash
 from engine.types import MarketSpec, OrderType, PostOnly, SelfTradePrevention, Side, TimeInForce
 from gateway import recovery
@@ -52,7 +52,7 @@ from gateway.sequencer import Sequencer
 
 ROOT = Path(__file__).resolve().parents[2]
 START_NS = 1_700_000_000 * SECOND_NS
-GATE_NS = START_NS + 3600 * SECOND_NS
+GATE_NS = START_NS + 1_800 * SECOND_NS
 
 SPEC = MarketSpec(
     symbol="SHA256-20231115",
@@ -60,12 +60,12 @@ SPEC = MarketSpec(
     speed_unit="PH/s",
     tick_size="0.00000001",
     lot_size="0.001",
-    tick_lot_msat=1,
+    tick_lot_msat=144,
     lot_hashrate=10**12,
     gate_ns=GATE_NS,
-    period_start_ns=GATE_NS + 600 * SECOND_NS,
-    period_end_ns=GATE_NS + 600 * SECOND_NS + DAY_NS,
-    settle_ns=GATE_NS + 1200 * SECOND_NS + DAY_NS,
+    period_start_ns=GATE_NS + 60 * SECOND_NS,
+    period_end_ns=GATE_NS + 660 * SECOND_NS,
+    settle_ns=GATE_NS + 720 * SECOND_NS,
     reference_price=50_000,
     price_max=1_000_000,
     qty_max=1_000_000,
@@ -83,6 +83,7 @@ def flow(seed: int = 1) -> Iterator[tuple[int, Command]]:
     yield ts_ns, ListMarket(SPEC)
     yield ts_ns, SetDestination(101, SPEC.symbol, "stratum+tcp://pool.example:3333", "worker")
     seq = 8
+    placed = [(100, seq)]
     while True:
         seq += 1
         ts_ns += dice.randrange(3 * SECOND_NS)
@@ -90,6 +91,7 @@ def flow(seed: int = 1) -> Iterator[tuple[int, Command]]:
         draw = dice.random()
         if draw < 0.6:
             gtd = dice.random() < 0.2
+            placed = [*placed[-20:], (account, seq)]
             yield (
                 ts_ns,
                 Place(
@@ -108,9 +110,9 @@ def flow(seed: int = 1) -> Iterator[tuple[int, Command]]:
                 ),
             )
         elif draw < 0.8:
-            yield ts_ns, Cancel(account, dice.randrange(1, seq))
+            yield ts_ns, Cancel(*dice.choice(placed))
         elif draw < 0.9:
-            yield ts_ns, Amend(account, dice.randrange(1, seq), "", 0, dice.randrange(1, 400))
+            yield ts_ns, Amend(*dice.choice(placed), "", 0, dice.randrange(1, 400))
         elif draw < 0.95:
             yield ts_ns, Withdraw(account, dice.randrange(10**9), f"w{seq}")
         elif draw < 0.98:
@@ -128,6 +130,12 @@ def hash_at(seq: int) -> str:
     for entry in ENTRIES[:seq]:
         engine.apply(entry)
     return state_hash(engine)
+
+
+def test_the_flow_reaches_every_kind_of_state() -> None:
+    engine = Engine()
+    facts = {type(event).__name__ for entry in ENTRIES for event in engine.apply(entry)}
+    assert facts >= {"Trade", "Amended", "Reduced", "Canceled", "DeliveryAssigned", "DeliveryUpdated", "DeliverySettled"}
 
 
 def write(data_dir: Path, up_to: int, row: int = 7) -> None:

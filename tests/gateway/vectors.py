@@ -1,0 +1,25 @@
+"""Login test vectors, as docs/PROTOCOL.md publishes them. Fixed seed, fixed challenge, fixed signature: for clients in any language."""
+
+from typing import Final
+
+CHALLENGE: Final = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+KEY_ID: Final = "k-0123456789abcdef"
+TIMESTAMP_US: Final = 1_795_435_200_000_000
+
+LOGIN_TEXT: Final = (
+    b"hashpit login\n"
+    b"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n"
+    b"k-0123456789abcdef\n"
+    b"1795435200000000"
+)
+
+ED25519_SEED: Final = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
+"""RFC 8032, test 1."""
+ED25519_PUBLIC: Final = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+ED25519_SIGNATURE: Final = (
+    "8345168a8bc92d5c6fa59d5fc64fe0262bf915d37fb3add2439924e6ce91687a"
+    "92aa4ad2626646b18627a521bdda49ef90ae1885919e9ed8a7fd06d758d70305"
+)
+
+HMAC_SECRET: Final = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+HMAC_SIGNATURE: Final = "061c38dea0f5c2f653ace7515cb220cce847fa3f9239d4afce73233e8c07cf94"
