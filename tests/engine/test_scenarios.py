@@ -56,10 +56,9 @@ from engine.events import (
     Trade,
 )
 from engine.invariants import check
-from engine.limits import DAY_NS, SECOND_NS, Limits
+from engine.limits import SECOND_NS, Limits
 from engine.rejects import RejectCode
 from engine.types import (
-    MarketSpec,
     MarketState,
     OrderType,
     PostOnly,
@@ -68,30 +67,12 @@ from engine.types import (
     TimeInForce,
 )
 from tests.reference.exchange import NaiveExchange
+from tests.reference.market import SPEC, START_NS
 
 FILES = sorted(Path(__file__).with_name("scenarios").glob("*.txt"))
-START_NS = 1_000 * SECOND_NS
 ACCOUNTS = ("ada", "bob", "cyd", "dan", "eve")
 HOUSE = {"fees": 1, "insurance": 2, "nobody": 99}
 FUNDS_MSAT = 10_000_000
-
-# One lot at one tick costs 1,000 msat for the period, which is a whole day; one lot makes one hash per second.
-SPEC = MarketSpec(
-    symbol="M1",
-    algorithm="SHA256",
-    speed_unit="PH/s",
-    tick_size="0.00000001",
-    lot_size="0.001",
-    tick_lot_msat=1_000,
-    lot_hashrate=1,
-    gate_ns=START_NS + 100 * SECOND_NS,
-    period_start_ns=START_NS + 200 * SECOND_NS,
-    period_end_ns=START_NS + 200 * SECOND_NS + DAY_NS,
-    settle_ns=START_NS + 300 * SECOND_NS + DAY_NS,
-    reference_price=20,
-    price_max=100,
-    qty_max=1_000,
-)
 
 
 @dataclass

@@ -40,8 +40,8 @@ def covered(entry: Entry, events: list[Event]) -> list[str]:
 
 
 WANTED = [
-    *(command.__name__ for command in Command.__args__),  # type: ignore[attr-defined]
-    *(event.__name__ for event in Event.__args__),  # type: ignore[attr-defined]
+    *(command.__name__ for command in Command.__args__),
+    *(event.__name__ for event in Event.__args__),
     *(code.name for code in RejectCode),
     *(f"Canceled {reason.name}" for reason in CancelReason),
     *(f"Reduced {reason.name}" for reason in (CancelReason.SELF_TRADE, CancelReason.REDUCE_ONLY)),

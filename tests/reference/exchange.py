@@ -246,7 +246,7 @@ class NaiveExchange:
         """Answer a repeat from memory; remember the outcome of a first."""
         known = (command.account, key)
         if known in self.memories:
-            self.events.append(replace(self.memories[known].event, repeat=True))  # type: ignore[type-var]
+            self.events.append(replace(self.memories[known].event, repeat=True))
             return
         first = len(self.events)
         remember = bool(key)
@@ -489,7 +489,8 @@ class NaiveExchange:
         return bond_ceil(spec, notional) + fee_ceil(notional, fee_bps)
 
     def check_notional(self, order: Order, spec: MarketSpec) -> None:
-        needed = order.unit_hold * order.remaining
+        """At the price that was asked for, before it slides."""
+        needed = self.unit_hold(order, spec) * order.remaining
         if max(needed, notional_ceil(spec, order.price, order.remaining)) > MONEY_MAX_MSAT:
             raise Refused(RejectCode.NOTIONAL_TOO_LARGE, MONEY_MAX_MSAT)
 
@@ -557,8 +558,6 @@ class NaiveExchange:
             unit_hold=0,
             queued=self.seq,
         )
-        order.price = self.slid(order, spec)
-        order.unit_hold = self.unit_hold(order, spec)
         self.check_notional(order, spec)
         if may_rest:
             if sum(o.account == c.account for o in self.orders) >= self.limits.orders_per_account_max:
@@ -566,7 +565,9 @@ class NaiveExchange:
             if len(self.orders) >= self.limits.orders_max:
                 raise Refused(RejectCode.ORDERS_FULL, self.limits.orders_max)
         self.check_reduce_only(order)
+        order.price = self.slid(order, spec)
         self.check_post_only(order)
+        order.unit_hold = self.unit_hold(order, spec)
         self.check_funds(order, given_back=0)
         if order.time_in_force == TimeInForce.FOK and (fillable := self.would_trade(order)) < order.qty:
             raise Refused(RejectCode.FILL_OR_KILL_UNFILLABLE, fillable)
@@ -775,11 +776,11 @@ class NaiveExchange:
         else:
             new = copy.copy(order)
             new.price, new.qty, new.queued = price, qty, self.seq
-            new.price = self.slid(new, spec)
-            new.unit_hold = self.unit_hold(new, spec)
             self.check_notional(new, spec)
             self.check_reduce_only(new)
+            new.price = self.slid(new, spec)
             self.check_post_only(new)
+            new.unit_hold = self.unit_hold(new, spec)
             self.check_funds(new, given_back=order.unit_hold * order.remaining)
             order.price, order.qty, order.unit_hold, order.queued = new.price, qty, new.unit_hold, new.queued
             order.resting = False
@@ -887,7 +888,7 @@ class NaiveExchange:
         self.check_account(c.account)
         self.check_deadline()
         self.known_market(c.market)
-        address = re.fullmatch(r"stratum\+(tcp|ssl)://([!-.0-~]+):([0-9]+)", c.url)
+        address = re.fullmatch(r"stratum\+(tcp|ssl)://([!-.0-~]+):([0-9]{1,5})", c.url)
         good_url = len(c.url) <= URL_CHARS_MAX and address and 1 <= int(address[3]) <= 65535
         good_worker = re.fullmatch(f"[!-~]{{1,{WORKER_CHARS_MAX}}}", c.worker)
         if not good_url or not good_worker:

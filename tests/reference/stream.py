@@ -46,8 +46,8 @@ MILLISECOND_NS = 1_000_000
 SMALL = Limits(
     accounts_max=8,
     orders_per_account_max=6,
-    orders_max=18,
-    markets_max=3,
+    orders_max=24,
+    markets_max=4,
     price_max_ticks=2**40,
     qty_max_lots=2**40,
     client_order_ids_per_account_max=12,
@@ -59,7 +59,7 @@ SMALL = Limits(
 HOSTILE = (-(2**63), -(2**40), -1, 0, 2**31, 2**40, 2**40 + 1, 2**62, 2**63 - 1)
 """Integers that break things, as far as a journal can hold them."""
 
-SYMBOLS = ("SHA256-A", "SHA256-B", "SCRYPT-C", "RANDOMX-D")
+SYMBOLS = ("SHA256-A", "SHA256-B", "SCRYPT-C", "RANDOMX-D", "KHEAVYHASH-E")
 NAMES = ("fees", "insurance", "ada", "bob", "cyd", "dan", "eve", "fay", "gus", "", "x" * 64, "y" * 65, "a\nb")
 CLIENT_ORDER_IDS = (*(f"id-{number}" for number in range(24)), "a" * 36, "a" * 37, "no spaces", "é")
 URLS = (
@@ -88,7 +88,7 @@ class Stream:
         # Some streams are poor, so that funds run out; some are as rich as money can be.
         self.rich = seed % 4 == 3
         self.makers: list[tuple[Callable[[], Command], int]] = [
-            (self.place, 560),
+            (self.place, 600),
             (self.amend, 110),
             (self.cancel, 60),
             (self.cancel_all, 12),
@@ -96,7 +96,7 @@ class Stream:
             (self.create_account, 10),
             (self.deposit, 40),
             (self.withdraw, 15),
-            (self.list_market, 40),
+            (self.list_market, 30),
             (self.set_market_state, 18),
             (self.report_work, 60),
             (self.settle, 12),
@@ -144,7 +144,7 @@ class Stream:
 
     def deadline(self, now: int) -> int:
         dice = self.rng.random()
-        if dice < 0.9:
+        if dice < 0.95:
             return 0
         return now + self.rng.choice((-1, -1, 0, 1, SECOND_NS))
 
@@ -177,7 +177,7 @@ class Stream:
 
     def spec(self, symbol: str) -> MarketSpec:
         rng = self.rng
-        gate = self.now + rng.randrange(1, 2 * SECOND_NS)
+        gate = self.now + rng.randrange(1, 5 * SECOND_NS)
         start = gate + rng.choice((0, 0, rng.randrange(SECOND_NS)))
         end = start + rng.choice((1, 1, 1, 2)) * SECOND_NS
         reference = rng.choice((12, 20, 50))
@@ -270,9 +270,9 @@ class Stream:
         side = rng.choice((Side.BUY, Side.SELL))
         market_order = self.chance(10)
         if self.chance(97):
-            forces = (2, 3) if market_order else (1, 1, 1, 1, 1, 1, 2, 3, 4)
+            forces = [2, 3] if market_order else [1, 1, 1, 1, 1, 1, 2, 3, 4]
         else:
-            forces = (1, 2, 3, 4)
+            forces = [1, 2, 3, 4]
         force = TimeInForce(rng.choice(forces))
         expires = 0
         if force == TimeInForce.GTD or self.chance(1):
@@ -369,8 +369,10 @@ class Stream:
             amount = self.exchange.available(account) + self.rng.choice((-1, 0, 1))
         return Withdraw(account, self.rng.choice(HOSTILE) if self.chance(3) else amount, self.transfer_id())
 
-    def list_market(self) -> ListMarket:
+    def list_market(self) -> Command:
         absent = [symbol for symbol in SYMBOLS if symbol not in self.exchange.markets]
+        if len(absent) == 1 and self.chance(80):
+            return self.place()
         spec = self.spec(self.rng.choice(absent if absent and self.chance(80) else SYMBOLS))
         return ListMarket(self.broken(spec) if self.chance(20) else spec)
 
