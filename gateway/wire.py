@@ -26,6 +26,11 @@ from engine.types import (
 SUBPROTOCOL_JSON: Final = "hashpit.v1.json"
 SUBPROTOCOL_MSGPACK: Final = "hashpit.v1.msgpack"
 
+FRAME_BYTES_MAX: Final = 65_536
+"""Largest message from a client, fragments joined; a larger one closes the socket with 1009."""
+BATCH_MAX: Final = 50
+"""Calls in one JSON-RPC batch."""
+
 # ---------------------------------------------------------------------------------------------------------------- numbers
 
 
@@ -38,6 +43,7 @@ class Scale:
     __slots__ = ("_unit", "decimals", "step")
 
     DIGITS_MAX: Final = 24
+    STEPS_MAX: Final = 2**63 - 1
 
     def __init__(self, step: str) -> None:
         whole, _, fraction = step.partition(".")
@@ -60,7 +66,10 @@ class Scale:
         value = int(digits) * 10 ** (self.decimals - len(fraction))
         if value % self._unit:
             raise ValueError(f"not a multiple of {self.step}")
-        return value // self._unit
+        steps: int = value // self._unit
+        if steps > self.STEPS_MAX:
+            raise ValueError(f"at most {self.format(self.STEPS_MAX)}")
+        return steps
 
     def format(self, steps: int) -> str:
         """Plain decimal text with exactly the step's decimals; a minus sign for negative amounts."""
@@ -104,16 +113,21 @@ Permission = Literal["read", "trade", "quote", "withdraw", "meter", "admin"]
 
 
 class Close:
-    """WebSocket close codes the server uses, beside 1000 (normal) and 1002 (broken framing)."""
+    """WebSocket close codes the server uses."""
 
+    NORMAL: Final = 1000
     GOING_AWAY: Final = 1001
     """Shutting down: reconnect after a pause."""
+    PROTOCOL: Final = 1002
+    """Broken framing."""
     UNSUPPORTED: Final = 1003
     """A text frame on a MessagePack socket or a binary one on a JSON socket."""
     NOT_UTF8: Final = 1007
     TOO_BIG: Final = 1009
     FAILED: Final = 1011
     """The server cannot keep its promises (journal failure) and stops."""
+    TRY_AGAIN: Final = 1013
+    """Too many sockets of this address that are not logged in."""
     LOGIN_TIMEOUT: Final = 4001
     """Neither logged in nor subscribed in time."""
     IDLE: Final = 4002
@@ -173,7 +187,10 @@ class Response(Struct, omit_defaults=True):
 
 
 class ErrorData(Struct, omit_defaults=True):
-    """Which field (a path such as ``params.qty``), which bound, and what helps: see docs/PROTOCOL.md, Errors."""
+    """Which field (a path such as ``params.qty``), which bound, and what helps: see docs/PROTOCOL.md, Errors.
+
+    ``order`` is what became of an order that could not be canceled or amended because it is closed (an OrderView).
+    """
 
     reason: str
     field: str = ""
@@ -181,6 +198,7 @@ class ErrorData(Struct, omit_defaults=True):
     retry_after_ms: int = 0
     challenge: str = ""
     repeat: bool = False
+    order: Any = None
 
 
 class Error(Struct):
@@ -243,7 +261,7 @@ class ChannelMessage(Struct, omit_defaults=True):
 
 Symbol = Annotated[str, Meta(min_length=1, max_length=48)]
 Decimal = Annotated[str, Meta(min_length=1, max_length=26)]
-ClientOrderId = Annotated[str, Meta(min_length=1, max_length=36, pattern=r"^[A-Za-z0-9._-]+$")]
+ClientOrderId = Annotated[str, Meta(min_length=1, max_length=36, pattern=r"^[A-Za-z0-9._-]+\Z")]
 TransferId = ClientOrderId
 OrderId = Annotated[int, Meta(ge=1, le=2**53)]
 Micros = Annotated[int, Meta(ge=1, le=2**53)]
@@ -278,7 +296,7 @@ class LoginParams(Params):
 
     key: Annotated[str, Meta(min_length=1, max_length=64)]
     timestamp_us: Micros
-    signature: Annotated[str, Meta(min_length=64, max_length=128, pattern=r"^[0-9a-f]+$")]
+    signature: Annotated[str, Meta(min_length=64, max_length=128, pattern=r"^[0-9a-f]+\Z")]
 
 
 class PlaceParams(Params):
@@ -336,8 +354,11 @@ class FillsParams(Params):
 
 
 class DeliveriesParams(Params):
+    """Oldest first, from the first id above ``after_id`` on."""
+
     market: Symbol | None = None
     limit: Limit = 100
+    after_id: Annotated[int, Meta(ge=0, le=2**53)] = 0
 
 
 class SetDestinationParams(Params):
@@ -369,9 +390,9 @@ class ResumeParams(Params):
 
 class ReportWorkParams(Params):
     delivery_id: OrderId
-    hashes: Annotated[str, Meta(max_length=40, pattern=r"^[0-9]+$")]
+    hashes: Annotated[str, Meta(max_length=40, pattern=r"^[0-9]+\Z")]
     shares: Annotated[int, Meta(ge=0, le=2**53)]
-    excused_hashes: Annotated[str, Meta(max_length=40, pattern=r"^[0-9]+$")] = "0"
+    excused_hashes: Annotated[str, Meta(max_length=40, pattern=r"^[0-9]+\Z")] = "0"
 
 
 class CreateAccountParams(Params):
@@ -414,9 +435,16 @@ class AddKeyParams(Params):
     account: AccountId
     permissions: Annotated[list[Permission], Meta(min_length=1, max_length=6)]
     kind: Literal["ed25519", "hmac"] = "ed25519"
-    public_key: Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f]*$")] = ""
+    public_key: Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f]*\Z")] = ""
     ip_list: Annotated[list[Annotated[str, Meta(max_length=43)]], Meta(max_length=32)] = []
     label: Annotated[str, Meta(max_length=64)] = ""
+
+
+class KeysParams(Params):
+    """Oldest first; ``account`` narrows it."""
+
+    account: AccountId | None = None
+    limit: Limit = 1000
 
 
 class RevokeKeyParams(Params):
@@ -424,6 +452,56 @@ class RevokeKeyParams(Params):
 
 
 # ------------------------------------------------------------------------------------------------- results and event data
+
+
+class TimeResult(Struct):
+    ts_us: int
+
+
+class RateInfo(Struct):
+    """``per_second`` in the long run, ``burst`` at once."""
+
+    per_second: int
+    burst: int
+
+
+class InfoResult(Struct):
+    """The server and its limits. ``rates`` by budget: orders, cancels, requests (per account), ip (before login)."""
+
+    server: str
+    version: str
+    epoch: str
+    ts_us: int
+    heartbeat_ms: int
+    idle_ms: int
+    frame_bytes_max: int
+    batch_max: int
+    subscriptions_max: int
+    rates: dict[str, RateInfo]
+
+
+class LoginResult(Struct):
+    account: int
+    key: str
+    permissions: list[str]
+
+
+class LogoutResult(Struct):
+    """The account that this socket no longer speaks for."""
+
+    account: int
+
+
+class ChannelsResult(Struct):
+    """The answer to subscribe, unsubscribe and resync: the channels that were named."""
+
+    channels: list[str]
+
+
+class ResumeResult(Struct):
+    """The account channel goes on with the event after ``account_seq``."""
+
+    account_seq: int
 
 
 class MarketInfo(Struct):
@@ -555,6 +633,73 @@ class DeliveryView(Struct):
     period_end_us: int
     url: str
     worker: str
+
+
+class DestinationResult(Struct):
+    market: str
+    url: str
+    worker: str
+
+
+class TransferResult(Struct):
+    """The answer to deposit (``amount`` above zero) and withdraw (below)."""
+
+    account: int
+    transfer_id: str
+    amount: str
+    balance: str
+    held: str
+    repeat: bool
+
+
+class WorkResult(Struct):
+    """The answer to report_work: the delivery's work so far."""
+
+    delivery_id: int
+    market: str
+    state: str
+    proven_hashes: str
+    excused_hashes: str
+    shares: int
+
+
+class AccountResult(Struct):
+    account: int
+    name: str
+
+
+class MarketStateResult(Struct):
+    market: str
+    state: str
+
+
+class SettleResult(Struct):
+    """The answer to settle: ids of the deliveries that were settled."""
+
+    market: str
+    deliveries: list[int]
+
+
+class KeyView(Struct):
+    key: str
+    account: int
+    kind: str
+    permissions: list[str]
+    ip_list: list[str]
+    label: str
+    public_key: str
+    created_us: int
+
+
+class AddKeyResult(Struct):
+    """``secret`` (hex, for kind hmac only) is told this once; the server cannot show it again."""
+
+    key: KeyView
+    secret: str
+
+
+class RevokeKeyResult(Struct):
+    key: str
 
 
 class TradeView(Struct):

@@ -1,0 +1,235 @@
+"""The exchange's process, and its architecture on one screen: config -> recovery -> wiring -> run.
+
+    python -m gateway DATA [--host HOST] [--port PORT]
+
+SIGTERM or SIGINT ends it gracefully: everything sequenced becomes durable, every socket is closed with 1001. A second signal
+ends it at once, which costs nothing that was acknowledged. Exit codes: 0 after a graceful stop, 1 after a failure, 2 for a
+configuration that cannot be used.
+"""
+
+from hashpit.build import build_kind, prefer_source
+
+prefer_source()
+
+import argparse
+import asyncio
+import gc
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import uvloop
+from msgspec.structs import replace
+
+import hashpit
+from engine.limits import SECOND_NS
+from gateway import log
+from gateway.auth import KeyStore, KeyStoreError
+from gateway.config import Config, ConfigError, check, load
+from gateway.exchange import Exchange
+from gateway.feeds import TICK_MS, Feeds
+from gateway.journal import JournalError
+from gateway.listings import Lister
+from gateway.recovery import Recovered, RecoveryError, Snapshotter, recover, show_progress
+from gateway.sequencer import EngineFailure, Overloaded, Sequencer, Stopped
+from gateway.server import HANDSHAKES_MAX, Server
+from gateway.wire import Close
+
+FILES_SPARE: Final = 256
+"""File descriptors for everything but sockets: journal, snapshots, logs, libraries."""
+LIST_NS: Final = SECOND_NS
+"""How often the lister looks for periods to list."""
+
+
+def run(data_dir: Path, config: Config) -> int:
+    """Serve ``data_dir`` until a signal or a failure; returns the exit code. Raises ConfigError, JournalError,
+    RecoveryError or KeyStoreError when it cannot start."""
+    logger = log.get("gateway")
+    feeds = Feeds()
+    with show_progress() as progress:
+        recovered = recover(
+            data_dir,
+            on_entry=feeds.load,
+            progress=progress,
+            warn=lambda problem: logger.warning("snapshot not used", problem=problem),
+        )
+    # What recovery built lives as long as the process: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(serve(data_dir, config, recovered, feeds))
+    finally:
+        recovered.journal.close()
+
+
+async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Feeds) -> int:
+    """Wire everything together, run it, and take it down in order."""
+    clock = time.time_ns
+    logger = log.get("gateway")
+    engine, journal, replayed = recovered
+    ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+    def end(failure: BaseException | None) -> None:
+        if not ended.done():
+            ended.set_result(failure)
+
+    exchange = Exchange(engine, config, KeyStore(data_dir), feeds, journal.epoch, hashpit.__version__)
+    server = Server(exchange, config.server, clock, sockets_max(config))
+    sequencer = Sequencer(engine, journal, clock, on_durable=exchange.publish, on_batch=server.flush, on_failure=end)
+    feeds.start(engine, sequencer)
+    exchange.start(sequencer)
+    lister = Lister(
+        config.listings,
+        config.terms,
+        engine.markets,
+        lambda command, done: sequencer.submit(command, done=done),
+    )
+    snapshotter = Snapshotter(
+        data_dir,
+        journal,
+        sequencer.between_commits,
+        report=lambda made: logger.info("snapshot made", seq=made.seq, replayed=made.replayed),
+        warn=lambda problem: logger.warning("snapshot failed", problem=problem),
+        every_entries=config.snapshot.every_entries,
+        every_s=config.snapshot.every_s,
+        keep=config.snapshot.keep,
+        archive=config.snapshot.archive,
+    )
+
+    async def keep_time() -> None:
+        """What has to happen as time passes, whether or not anybody trades."""
+        listed_ns = clock()
+        while True:
+            now_ns = clock()
+            if now_ns - listed_ns >= LIST_NS and not exchange.shutting_down:
+                listed_ns = now_ns
+                try:
+                    lister.run(now_ns)
+                except (Overloaded, Stopped):
+                    pass  # the next look is soon enough
+            feeds.tick(now_ns)
+            exchange.tick(now_ns)
+            server.tick(now_ns)
+            await asyncio.sleep(TICK_MS / 1_000)
+
+    stop_on_signals(end)
+    failure: BaseException | None = None
+    timekeeper: asyncio.Task[None] | None = None
+    try:
+        sequencer.start()
+        lister.run(clock())
+        await sequencer.drain()
+        await server.start()
+        snapshotter.start()
+        timekeeper = asyncio.create_task(keep_time())
+        # A bug in what the clock drives must not leave an exchange that stands still.
+        timekeeper.add_done_callback(lambda task: None if task.cancelled() else end(task.exception()))
+        say(
+            f"{server.url}  data {data_dir}  epoch {journal.epoch}  seq {engine.seq} ({replayed} replayed)  "
+            f"{build_kind()} build"
+        )
+        failure = await ended
+        if failure is None:
+            say("stopping")
+            exchange.shutting_down = True
+            feeds.announce("stopping", clock())
+            server.stop_accepting()
+            await sequencer.drain()
+    except (JournalError, EngineFailure) as error:
+        failure = error
+    finally:
+        if timekeeper is not None:
+            timekeeper.cancel()
+        await snapshotter.stop()
+        server.stop_accepting()
+        if failure is None:
+            await server.close_all(Close.GOING_AWAY, "the exchange is stopping; connect again in a while")
+        else:
+            await server.close_all(Close.FAILED, "the exchange failed and stops")
+        sequencer.close()
+    if failure is not None:
+        if not isinstance(failure, JournalError):
+            logger.error("a bug stopped the exchange", exc_info=failure)
+        complain(f"stopped: {failure}")
+        return 1
+    say(f"stopped at seq {engine.seq}")
+    return 0
+
+
+def stop_on_signals(end: Callable[[BaseException | None], None]) -> None:
+    """The first SIGTERM or SIGINT ends gracefully, the second at once."""
+    asked = False
+
+    def stop() -> None:
+        nonlocal asked
+        if asked:
+            complain("stopped at once, by a second signal")
+            os._exit(1)
+        asked = True
+        end(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+
+
+def sockets_max(config: Config) -> int:
+    """How many sockets may be open at once: what the configuration wants, or what the system lets this process have."""
+    wanted = config.server.connections_max + HANDSHAKES_MAX + FILES_SPARE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted - FILES_SPARE
+    log.get("gateway").warning(
+        "the limit of open files (ulimit -n) is lower than connections_max needs", limit=soft, wanted=wanted
+    )
+    return max(soft - FILES_SPARE, 1)
+
+
+def say(text: str) -> None:
+    """A line for whoever started the process."""
+    try:
+        sys.stdout.write(f"hashpit: {text}\n")
+        sys.stdout.flush()
+    except OSError:
+        pass  # whoever it was has stopped listening, the traders have not
+
+
+def complain(text: str) -> None:
+    """The one line that says why the process ended."""
+    sys.stderr.write(f"hashpit: {text}\n")
+    sys.stderr.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, serve, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m gateway", description="Serve an exchange out of its data directory.")
+    parser.add_argument("data", type=Path, help="data directory; made when it is not there")
+    parser.add_argument("--host", help="listen here instead of config.toml's server.host")
+    parser.add_argument("--port", type=int, help="listen here instead of config.toml's server.port; 0: any free port")
+    options = parser.parse_args(arguments)
+    try:
+        config = load(options.data)
+        changes = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
+        if changes:
+            config = replace(config, server=replace(config.server, **changes))
+            check(config)
+        log.configure(config.log.format, config.log.level)
+        return run(options.data, config)
+    except ConfigError as error:
+        complain(str(error))
+        return 2
+    except (JournalError, RecoveryError, KeyStoreError) as error:
+        complain(str(error))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

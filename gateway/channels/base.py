@@ -1,0 +1,200 @@
+"""What all channels share: numbers, subscribers, one encode per message and codec, and what happens to slow readers.
+
+Every message carries the channel's own ``seq`` and its predecessor's ``prev_seq``. Numbers start anew with the process, and
+the first message that a subscriber gets is a snapshot. A channel whose messages replace each other (depth, ticker) skips a
+subscriber that does not keep up and sends it a fresh snapshot once it has read what waits for it: it is conflated. A channel
+whose messages each matter (trades, status, account) closes the socket instead, with a code that says why.
+"""
+
+from typing import Any, Final, Literal, Protocol
+
+from engine.types import MarketSpec
+from gateway.codec import Codec
+from gateway.wire import ChannelMessage, Close, Notification, Scale
+
+CONFLATE_BYTES: Final = 256 * 1024
+"""A subscriber with more unsent bytes than this gets no deltas of depth or ticker; at half of it a snapshot."""
+BACKLOG_BYTES_MAX: Final = 8 * 1024 * 1024
+"""A subscriber with more unsent bytes than this is closed rather than left without one message of a lossless channel. More
+than the largest snapshot of an account (10,000 orders)."""
+NS_PER_US: Final = 1_000
+
+
+class Subscriber(Protocol):
+    """One socket, as channels see it."""
+
+    @property
+    def codec(self) -> Codec: ...
+    @property
+    def account(self) -> int:
+        """0 before login."""
+        ...
+
+    def send(self, payload: bytes) -> None:
+        """Hand over one whole message; never waits."""
+        ...
+
+    def buffered_bytes(self) -> int:
+        """Bytes that were handed over and the peer has not taken yet."""
+        ...
+
+    def close(self, code: int, reason: str) -> None: ...
+
+
+class Subscriptions:
+    """Who has which channel, kept by the channels for all of them to share."""
+
+    __slots__ = ("behind", "of")
+
+    def __init__(self) -> None:
+        self.of: dict[Subscriber, dict[str, Channel]] = {}
+        """Each subscriber's channels by name."""
+        self.behind: dict[Channel, None] = {}
+        """Channels with a conflated subscriber that waits for a snapshot."""
+
+
+class Terms:
+    """A market's specification and its number formats, for as long as anything shows its prices."""
+
+    __slots__ = ("price", "qty", "spec")
+
+    def __init__(self, spec: MarketSpec) -> None:
+        self.spec = spec
+        self.price = Scale(spec.tick_size)
+        self.qty = Scale(spec.lot_size)
+
+
+class Frame:
+    """One channel message, encoded at most once per codec however many subscribers it has."""
+
+    __slots__ = ("_encoded", "_message")
+
+    def __init__(self, message: ChannelMessage) -> None:
+        self._message = Notification("subscription", message)
+        self._encoded: dict[str, bytes] = {}
+
+    def bytes_for(self, codec: Codec) -> bytes:
+        payload = self._encoded.get(codec.name)
+        if payload is None:
+            payload = self._encoded[codec.name] = codec.encode(self._message)
+        return payload
+
+
+class Channel:
+    """One feed: its number, its subscribers, and how to show its state at once.
+
+    Subclasses say what the state is (``snapshot_data``) and whether a slow reader is conflated.
+    """
+
+    conflates: bool = False
+
+    def __init__(self, name: str, subscriptions: Subscriptions) -> None:
+        self.name = name
+        self.seq = 0
+        """Number of the last message; 0 before the first."""
+        self._subscriptions = subscriptions
+        self._subscribers: dict[Subscriber, None] = {}
+        # Subscribers that do not keep up, with the number of the last message they got.
+        self._behind: dict[Subscriber, int] = {}
+        self._snapshot: Frame | None = None
+        self._snapshot_seq = -1
+
+    # -------------------------------------------------------------------------------------------------- subscribers
+
+    def add(self, subscriber: Subscriber, now_ns: int) -> None:
+        """Subscribe: a snapshot now, then everything that follows. Again: another snapshot."""
+        self._before_snapshot(now_ns)
+        # Attached first: sending the snapshot may end the subscriber, which takes it out again.
+        self._attach(subscriber)
+        self.resync(subscriber, now_ns)
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Unsubscribe; harmless for one that is not subscribed."""
+        self._subscribers.pop(subscriber, None)
+        self._caught_up(subscriber)
+        mine = self._subscriptions.of.get(subscriber)
+        if mine is not None and mine.get(self.name) is self:
+            del mine[self.name]
+            if not mine:
+                del self._subscriptions.of[subscriber]
+
+    def resync(self, subscriber: Subscriber, now_ns: int) -> None:
+        """Send the snapshot again."""
+        self._before_snapshot(now_ns)
+        if self.conflates and subscriber.buffered_bytes() > CONFLATE_BYTES:
+            self._fell_behind(subscriber, self.seq)
+            return
+        self._caught_up(subscriber)
+        subscriber.send(self._snapshot_frame(now_ns).bytes_for(subscriber.codec))
+
+    def last_seq(self, subscriber: Subscriber) -> int:
+        """Number of the last message that was sent to ``subscriber``."""
+        return self._behind.get(subscriber, self.seq)
+
+    def close(self, reason: str, now_ns: int) -> None:
+        """The feed's end: a last event that says so, and no subscribers any more."""
+        frame = self._next("event", {"event": "closed", "reason": reason}, now_ns)
+        for subscriber in [*self._subscribers]:
+            subscriber.send(frame.bytes_for(subscriber.codec))
+            self.remove(subscriber)
+
+    def catch_up(self, now_ns: int) -> None:
+        """Give a snapshot to conflated subscribers that have read most of what waited for them."""
+        for subscriber in [*self._behind]:
+            if subscriber.buffered_bytes() <= CONFLATE_BYTES // 2:
+                self.resync(subscriber, now_ns)
+
+    # ------------------------------------------------------------------------------------------------- for subclasses
+
+    def snapshot_data(self, now_ns: int) -> Any:
+        """The channel's whole state as wire data."""
+        raise AssertionError(f"{self.name} has no snapshot")
+
+    def _before_snapshot(self, now_ns: int) -> None:
+        """Tell those who are subscribed what a snapshot would show and they do not know yet."""
+
+    def _attach(self, subscriber: Subscriber) -> None:
+        self._subscribers[subscriber] = None
+        self._subscriptions.of.setdefault(subscriber, {})[self.name] = self
+
+    def _fell_behind(self, subscriber: Subscriber, last_seq: int) -> None:
+        self._behind.setdefault(subscriber, last_seq)
+        self._subscriptions.behind[self] = None
+
+    def _caught_up(self, subscriber: Subscriber) -> None:
+        self._behind.pop(subscriber, None)
+        if not self._behind:
+            self._subscriptions.behind.pop(self, None)
+
+    def _snapshot_frame(self, now_ns: int) -> Frame:
+        # Many subscribers of one moment share the bytes.
+        if self._snapshot is None or self._snapshot_seq != self.seq:
+            message = ChannelMessage(self.name, "snapshot", self.seq, self.seq, now_ns // NS_PER_US, self.snapshot_data(now_ns))
+            self._snapshot = Frame(message)
+            self._snapshot_seq = self.seq
+        return self._snapshot
+
+    def _next(self, kind: Literal["snapshot", "delta", "event"], data: Any, ts_ns: int) -> Frame:
+        self.seq += 1
+        self._snapshot = None
+        return Frame(ChannelMessage(self.name, kind, self.seq, self.seq - 1, ts_ns // NS_PER_US, data))
+
+    def _skip(self) -> None:
+        """Count a message that nobody is there to get."""
+        self.seq += 1
+        self._snapshot = None
+
+    def _broadcast(self, frame: Frame) -> None:
+        """Send to every subscriber that keeps up; conflate or close the others."""
+        bound = CONFLATE_BYTES if self.conflates else BACKLOG_BYTES_MAX
+        # A copy: closing a subscriber may remove it.
+        for subscriber in [*self._subscribers]:
+            if self._behind and subscriber in self._behind:
+                continue
+            if subscriber.buffered_bytes() <= bound:
+                subscriber.send(frame.bytes_for(subscriber.codec))
+            elif self.conflates:
+                self._fell_behind(subscriber, self.seq - 1)
+            else:
+                self.remove(subscriber)
+                subscriber.close(Close.SLOW_READER, f"{self.name}: not read fast enough")

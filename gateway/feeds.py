@@ -1,0 +1,209 @@
+"""The registry of channels: hands every durable event to the channels that show it, and finds channels by name.
+
+    publish(entry, events)   one durable entry, in order: deltas, trades and account facts go out
+    tick(now_ns)             every TICK_MS: what is gathered for so long goes out, and slow readers that have caught up go on
+
+A new kind of feed is a file in gateway/channels/, a line in one of the two classes here, and a part of docs/PROTOCOL.md.
+Sans-IO; subscribers are sessions, events come from the sequencer once they are durable.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+from engine.commands import Entry
+from engine.core import Engine
+from engine.events import (
+    Accepted,
+    Amended,
+    Canceled,
+    Event,
+    MarketListed,
+    MarketStateChanged,
+    Reduced,
+    Trade,
+)
+from engine.types import MarketState
+from gateway.channels.account import FACTS_MAX, AccountChannel, Accounts, Reads
+from gateway.channels.base import Channel, Subscriber, Subscriptions, Terms
+from gateway.channels.book import BookChannel, ConflatedBookChannel, Depth
+from gateway.channels.status import ServerState, StatusChannel
+from gateway.channels.ticker import MINUTE_NS, TickerChannel
+from gateway.channels.trades import TradesChannel
+
+TICK_MS: Final = 100
+"""How long the conflated channels gather."""
+
+BOOK_EVENTS: Final = (Accepted, Trade, Canceled, Reduced, Amended)
+"""Events that may change a book."""
+
+
+class MarketChannels:
+    """One market's projection and its channels."""
+
+    __slots__ = ("book", "book_100ms", "depth", "terms", "ticker", "trades")
+
+    def __init__(self, terms: Terms, last_price: int, subscriptions: Subscriptions) -> None:
+        symbol = terms.spec.symbol
+        self.terms = terms
+        self.depth = Depth(terms)
+        self.book = BookChannel(f"book.{symbol}", self.depth, subscriptions)
+        self.book_100ms = ConflatedBookChannel(f"book.{symbol}.100ms", self.depth, subscriptions)
+        self.trades = TradesChannel(f"trades.{symbol}", terms, subscriptions)
+        self.ticker = TickerChannel(f"ticker.{symbol}", self.depth, subscriptions, last_price)
+
+    def all(self) -> Iterator[Channel]:
+        yield from (self.book, self.book_100ms, self.trades, self.ticker)
+
+    def publish(self, events: list[Event], ts_ns: int) -> None:
+        """The events of one entry that concern this market's book."""
+        trades = []
+        for event in events:
+            self.depth.apply(event)
+            if type(event) is Trade:
+                trades.append(event)
+        bids, asks = self.depth.bids.take_changes(), self.depth.asks.take_changes()
+        if bids or asks:
+            self.book.changed(bids, asks, ts_ns)
+            self.book_100ms.gather(bids, asks)
+            self.ticker.touched()
+        if trades:
+            self.trades.trades(trades, ts_ns)
+            self.ticker.trades(trades)
+
+
+class Feeds:
+    """All channels. Before ``start`` it only remembers what ``load`` gives it."""
+
+    def __init__(self) -> None:
+        self._subscriptions = Subscriptions()
+        self._markets: dict[str, MarketChannels] = {}
+        # Every channel but those of accounts, by name.
+        self._public: dict[str, Channel] = {}
+        # Of the markets that are listed; the channels read it.
+        self._terms: dict[str, Terms] = {}
+        # Markets with something to say at the next tick; a dict because order matters.
+        self._touched: dict[str, None] = {}
+        self._minute = 0
+        self._loaded: deque[tuple[int, Event]] = deque(maxlen=FACTS_MAX)
+        self._status = StatusChannel(self._subscriptions)
+        self._public[self._status.name] = self._status
+
+    # ---------------------------------------------------------------------------------------------------------- start
+
+    def load(self, entry: Entry, events: list[Event]) -> None:
+        """Remember the events of an entry that recovery replays; the latest FACTS_MAX of them are kept."""
+        self._loaded.extend((entry.ts_ns, event) for event in events)
+
+    def start(self, engine: Engine, reads: Reads) -> None:
+        """Begin where the engine stands, with everything in it durable; ``reads`` is the sequencer."""
+        for market in engine.markets.values():
+            channels = self._open(Terms(market.spec), market.last_price)
+            channels.depth.bids.load(market.book.bids_best_first())
+            channels.depth.asks.load(market.book.asks_best_first())
+            self._status.load(market.spec, market.state)
+        self._accounts = Accounts(engine, reads, self._terms, self._subscriptions)
+        for ts_ns, event in self._loaded:
+            self._accounts.load(event, ts_ns)
+            if type(event) is Trade and event.market in self._markets:
+                known = self._markets[event.market]
+                known.trades.load([event])
+                known.ticker.trades([event])
+        self._loaded.clear()
+
+    # -------------------------------------------------------------------------------------------------------- publish
+
+    def publish(self, entry: Entry, events: list[Event]) -> None:
+        """One durable entry. Cost: that of its events, plus one send per message and subscriber."""
+        ts_ns = entry.ts_ns
+        by_market: dict[str, list[Event]] = {}
+        for event in events:
+            self._accounts.publish(event, ts_ns)
+            if isinstance(event, BOOK_EVENTS):
+                # A repeat is an answer and no news; its market may be long gone.
+                if not (isinstance(event, Accepted) and event.repeat):
+                    by_market.setdefault(event.market, []).append(event)
+            elif isinstance(event, MarketListed):
+                self._open(Terms(event.spec), 0)
+                self._status.apply(event, ts_ns)
+            elif isinstance(event, MarketStateChanged):
+                self._status.apply(event, ts_ns)
+                if event.state is MarketState.SETTLED:
+                    # One entry may do all of it: cancel, settle, and list the same symbol anew.
+                    self._publish_market(event.market, by_market.pop(event.market, []), ts_ns)
+                    self._close(event.market, ts_ns)
+        for symbol, mine in by_market.items():
+            self._publish_market(symbol, mine, ts_ns)
+
+    def _publish_market(self, symbol: str, events: list[Event], ts_ns: int) -> None:
+        if events:
+            self._markets[symbol].publish(events, ts_ns)
+            self._touched[symbol] = None
+
+    def tick(self, now_ns: int) -> None:
+        """Call every TICK_MS."""
+        touched, self._touched = self._touched, {}
+        for symbol in touched:
+            if channels := self._markets.get(symbol):
+                channels.book_100ms.tick(now_ns)
+                channels.ticker.tick(now_ns)
+        minute = now_ns // MINUTE_NS
+        if minute != self._minute:
+            # Trades may have left the 24 hours of any ticker.
+            self._minute = minute
+            for channels in self._markets.values():
+                channels.ticker.tick(now_ns)
+        for channel in [*self._subscriptions.behind]:
+            channel.catch_up(now_ns)
+
+    def announce(self, state: ServerState, now_ns: int) -> None:
+        """Tell the status channel what the server is about to do."""
+        self._status.server(state, now_ns)
+
+    # ---------------------------------------------------------------------------------------------------- subscribers
+
+    def find(self, name: str, account: int) -> Channel:
+        """The channel of that name, as the account may see it (0: nobody is logged in).
+
+        Raises KeyError for an unknown one, PermissionError for one that needs a login.
+        """
+        if name == "account":
+            if not account:
+                raise PermissionError("the account channel needs a login")
+            return self._accounts.find(account)
+        return self._public[name]
+
+    def account(self, account: int) -> AccountChannel:
+        """The account's own channel, which can also resume."""
+        return self._accounts.find(account)
+
+    def trades(self, symbol: str) -> TradesChannel:
+        """A market's trades; raises KeyError for an unknown market."""
+        return self._markets[symbol].trades
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """End all subscriptions of a socket that is gone or logged out."""
+        for channel in [*self._subscriptions.of.get(subscriber, {}).values()]:
+            channel.remove(subscriber)
+
+    def last_seqs(self, subscriber: Subscriber) -> dict[str, int]:
+        """Number of the last message of every channel that the subscriber has."""
+        mine = self._subscriptions.of.get(subscriber, {})
+        return {name: channel.last_seq(subscriber) for name, channel in mine.items()}
+
+    # ------------------------------------------------------------------------------------------------------- markets
+
+    def _open(self, terms: Terms, last_price: int) -> MarketChannels:
+        channels = MarketChannels(terms, last_price, self._subscriptions)
+        self._markets[terms.spec.symbol] = channels
+        self._terms[terms.spec.symbol] = terms
+        for channel in channels.all():
+            self._public[channel.name] = channel
+        return channels
+
+    def _close(self, symbol: str, ts_ns: int) -> None:
+        for channel in self._markets.pop(symbol).all():
+            channel.close("settled", ts_ns)
+            del self._public[channel.name]
+        del self._terms[symbol]
+        self._touched.pop(symbol, None)
