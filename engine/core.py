@@ -267,8 +267,8 @@ class Engine:
         elif expires_ns:
             return RejectCode.EXPIRY_INVALID, limits.expiry_max_ns
         if is_limit:
-            if price < 1:
-                return RejectCode.PRICE_TOO_LOW, 1
+            if price < market.spec.price_min:
+                return RejectCode.PRICE_TOO_LOW, market.spec.price_min
             if price > market.spec.price_max:
                 return RejectCode.PRICE_TOO_HIGH, market.spec.price_max
         else:
@@ -427,8 +427,8 @@ class Engine:
         market = self.markets[order.market]
         if market.state is not MARKET_OPEN:
             return _CLOSED_FOR_PLACING[market.state], 0
-        if command.price < 0:
-            return RejectCode.PRICE_TOO_LOW, 1
+        if command.price and command.price < market.spec.price_min:
+            return RejectCode.PRICE_TOO_LOW, market.spec.price_min
         if command.price > market.spec.price_max:
             return RejectCode.PRICE_TOO_HIGH, market.spec.price_max
         if command.qty < 0:

@@ -95,7 +95,7 @@ REFUSALS: Final[dict[RejectCode, Refusal]] = {
         "expires_ns", "a gtd order, and no other, carries a time after now and at most {bound} ns ahead"
     ),
     RejectCode.PRICE_NOT_ALLOWED: Refusal("price", "a market order carries no price"),
-    RejectCode.PRICE_TOO_LOW: Refusal("price", "a price is at least {bound} tick"),
+    RejectCode.PRICE_TOO_LOW: Refusal("price", "a price in this market is at least {bound} ticks"),
     RejectCode.PRICE_TOO_HIGH: Refusal("price", "a price in this market is at most {bound} ticks"),
     RejectCode.QTY_TOO_SMALL: Refusal("qty", "a quantity is at least {bound} lot"),
     RejectCode.QTY_TOO_LARGE: Refusal("qty", "a quantity in this market is at most {bound} lots"),

@@ -40,7 +40,9 @@ def post_only_price(market: Market, is_buy: bool, price: int, mode: PostOnly) ->
         best = market.book.best_ask
         if best == 0 or price < best:
             return price
-        return best - 1 if mode is POST_ONLY_SLIDE else 0
+        if mode is POST_ONLY_SLIDE and best > market.spec.price_min:
+            return best - 1
+        return 0
     best = market.book.best_bid
     if best == 0 or price > best:
         return price

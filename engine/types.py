@@ -147,6 +147,9 @@ class MarketSpec(Struct, frozen=True, kw_only=True):
     """In ticks; the price band's centre until the first trade."""
     price_max: int
     """Highest price of an order, in ticks."""
+    price_min: int = 1
+    """Lowest price of an order, in ticks. With ``price_max`` this is the market's collar: where the bond covers its width,
+    nobody gains by selling low to a friend who sells high, and then not delivering."""
     qty_max: int
     """Largest order, in lots."""
     maker_fee_bps: int = 10

@@ -12,6 +12,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from engine.limits import BPS
+
 CONFIG_FILE: Final = "config.toml"
 
 Positive = Annotated[int, Meta(ge=1, le=2**31)]
@@ -86,6 +88,8 @@ class TermsConfig(Section, frozen=True):
     maker_fee_bps: FeeBps = 10
     taker_fee_bps: FeeBps = 20
     bond_bps: Bps = 2_000
+    collar_bps: Bps = 800
+    """Orders are taken within this share of the reference price, up and down; 0: anywhere (see docs/OPERATIONS.md)."""
     band_bps: Annotated[int, Meta(ge=1, le=9_999)] = 1_000
     tolerance_bps: Bps = 300
     penalty_bps: Bps = 500
@@ -176,6 +180,13 @@ def check(config: Config) -> None:
             f"server.host: {server.host!r} is not loopback, and plain sockets would carry logins in the clear; "
             "set server.tls_certificate and server.tls_key, or server.allow_plain_remote = true"
         )
+    terms = config.terms
+    if 2 * terms.collar_bps * BPS > terms.bond_bps * (BPS - terms.collar_bps):
+        most = terms.bond_bps * BPS // (2 * BPS + terms.bond_bps)
+        raise ConfigError(
+            f"terms.collar_bps: at most {most} with terms.bond_bps = {terms.bond_bps}, or the insurance account would pay "
+            "for price differences that a seller's bond does not cover; 0 takes that risk and lifts the collar"
+        )
     if config.session.idle_ms <= config.session.heartbeat_ms:
         raise ConfigError("session.idle_ms: must be longer than session.heartbeat_ms")
 
@@ -221,6 +232,7 @@ ip = { per_second = 50, burst = 200 }             # everything before login; per
 maker_fee_bps = 10
 taker_fee_bps = 20
 bond_bps = 2000
+collar_bps = 800                # orders further from the reference price are refused; 0: no collar
 band_bps = 1000
 tolerance_bps = 300
 penalty_bps = 500

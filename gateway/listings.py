@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from engine.commands import Entry, ListMarket
 from engine.events import Event, Rejected
-from engine.limits import DAY_SECONDS, SECOND_NS
+from engine.limits import BPS, DAY_SECONDS, SECOND_NS
 from engine.rejects import describe
 from engine.types import MarketSpec
 from gateway import log
@@ -75,6 +75,10 @@ def dated_market(
     if not 1 <= reference_price <= price_max:
         raise ValueError(f"reference_price: must be from {algorithm.tick_size} to {algorithm.price_max}")
     fees = TermsConfig() if terms is None else terms
+    price_min = 1
+    if fees.collar_bps:
+        price_min = max(1, -(-reference_price * (BPS - fees.collar_bps) // BPS))
+        price_max = min(price_max, reference_price * (BPS + fees.collar_bps) // BPS)
     lead_s = gate_lead(length_s) if gate_lead_s is None else gate_lead_s
     end_ns = start_ns + length_s * SECOND_NS
     return MarketSpec(
@@ -90,6 +94,7 @@ def dated_market(
         period_end_ns=end_ns,
         settle_ns=end_ns + settle_grace(length_s) * SECOND_NS,
         reference_price=reference_price,
+        price_min=price_min,
         price_max=price_max,
         qty_max=algorithm.qty().parse(algorithm.qty_max),
         maker_fee_bps=fees.maker_fee_bps,

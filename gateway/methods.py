@@ -49,6 +49,7 @@ from engine.types import (
     DeliveryState,
     MarketState,
     OrderType,
+    PostOnly,
     TimeInForce,
 )
 from gateway import log, wire
@@ -296,6 +297,8 @@ def _place(call: Call, params: wire.PlaceParams) -> None:
     if terms is None:
         call.deny(RejectCode.MARKET_UNKNOWN)
         return
+    if params.post_only == "off" and _only_quotes(call):
+        return
     order_type = ORDER_TYPES[params.type]
     if params.price is None:
         if order_type is OrderType.LIMIT:
@@ -340,6 +343,16 @@ def _place(call: Call, params: wire.PlaceParams) -> None:
         raise AssertionError(f"entry {entry.seq}: neither accepted nor rejected")
 
     _submit(call, command, params.deadline_us, answer)
+
+
+def _only_quotes(call: Call) -> bool:
+    """Refuse an order that may take to a key that may quote and not trade."""
+    key = call.caller.key
+    if key is None or "trade" in key.permissions:
+        return False
+    message = "the key has the permission quote: its orders are post-only"
+    call.error(ErrorCode.PERMISSION, "permission", message, "params.post_only")
+    return True
 
 
 def _placed(accepted: Accepted, events: list[Event], at: int, terms: Terms) -> wire.OrderResult:
@@ -391,6 +404,8 @@ def _amend(call: Call, params: wire.AmendParams) -> None:
     order_id, client_order_id = _named(params)
     exchange, account = call.exchange, call.caller.account
     order = _open_order(call, order_id, client_order_id)
+    if order is not None and order.post_only is PostOnly.OFF and _only_quotes(call):
+        return
     terms = exchange.terms(order.market) if order is not None else None
     price = qty = 0
     if terms is not None:
@@ -938,10 +953,10 @@ METHODS: Final[dict[str, Method]] = {
     "unsubscribe": _public(wire.SubscribeParams, _unsubscribe),
     "resync": _public(wire.ResyncParams, _resync),
     "resume": _private(wire.ResumeParams, _resume, "read"),
-    "place": _private(wire.PlaceParams, _place, "trade", bucket="orders"),
-    "amend": _private(wire.AmendParams, _amend, "trade", bucket="orders"),
-    "cancel": _private(wire.CancelParams, _cancel, "trade", bucket="cancels"),
-    "cancel_all": _private(wire.CancelAllParams, _cancel_all, "trade", bucket="cancels"),
+    "place": _private(wire.PlaceParams, _place, "trade", "quote", bucket="orders"),
+    "amend": _private(wire.AmendParams, _amend, "trade", "quote", bucket="orders"),
+    "cancel": _private(wire.CancelParams, _cancel, "trade", "quote", bucket="cancels"),
+    "cancel_all": _private(wire.CancelAllParams, _cancel_all, "trade", "quote", bucket="cancels"),
     "order": _private(wire.OrderRef, _order, "read"),
     "orders": _private(wire.OrdersParams, _orders, "read"),
     "balances": _private(wire.NoParams, _balances, "read"),

@@ -61,6 +61,7 @@ def market_info(spec: MarketSpec, state: MarketState, terms: Terms | None = None
         speed_unit=spec.speed_unit,
         tick_size=spec.tick_size,
         lot_size=spec.lot_size,
+        price_min=terms.price.format(spec.price_min),
         price_max=terms.price.format(spec.price_max),
         qty_max=terms.qty.format(spec.qty_max),
         maker_fee_bps=spec.maker_fee_bps,

@@ -514,6 +514,7 @@ class MarketInfo(Struct):
     speed_unit: str
     tick_size: str
     lot_size: str
+    price_min: str
     price_max: str
     qty_max: str
     maker_fee_bps: int

@@ -33,9 +33,7 @@ ENGINE_DIR = Path(__file__).resolve().parent.parent / "engine"
 class SourceFinder(MetaPathFinder):
     """Answers for `engine.*` with the `.py` file, ahead of an extension module of the same name."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if path is None or not fullname.startswith("engine."):
             return None
         name = fullname.rpartition(".")[2]

@@ -25,18 +25,19 @@ PERIOD_SECONDS_MAX: Final = 366 * 86_400
 TEXT_CHARS_MAX: Final = 24
 TICK_LOT_MSAT_MAX: Final = 10**12
 LOT_HASHRATE_MAX: Final = 2**63 - 1
+TIME_MAX_NS: Final = 2**63 - 1
 
 SPEC_RULES: Final = (
     "symbol: 1 to 48 characters of A-Z 0-9 . _ -",
     "kind: dated",
-    "algorithm, speed_unit, tick_size, lot_size: 1 to 24 printable ASCII characters",
+    "algorithm, speed_unit: 1 to 24 printable ASCII characters; tick_size, lot_size: decimals above zero of at most 24",
     "tick_lot_msat: 1 to 10^12",
     "lot_hashrate: 1 to 2^63 - 1",
-    "now < gate_ns <= period_start_ns < period_end_ns <= settle_ns",
+    "now < gate_ns <= period_start_ns < period_end_ns <= settle_ns < 2^63",
     "the period is whole seconds, at most 366 days",
     "price_max: 1 to the engine's price_max_ticks",
     "qty_max: 1 to the engine's qty_max_lots",
-    "reference_price: 1 to price_max",
+    "1 <= price_min <= reference_price <= price_max",
     "maker_fee_bps, taker_fee_bps: 0 to 1000",
     "bond_bps: 0 to 10000",
     "band_bps: 1 to 9999",
@@ -49,18 +50,19 @@ def broken_rule(spec: MarketSpec, now_ns: int, limits: Limits) -> int:
     """Number of the first rule of SPEC_RULES that ``spec`` breaks; 0 when it breaks none."""
     symbol = spec.symbol
     period = spec.period_end_ns - spec.period_start_ns
-    texts = (spec.algorithm, spec.speed_unit, spec.tick_size, spec.lot_size)
+    texts = (spec.algorithm, spec.speed_unit)
+    steps = (spec.tick_size, spec.lot_size)
     rules = (
         0 < len(symbol) <= SYMBOL_CHARS_MAX and all(c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-" for c in symbol),
         spec.kind == "dated",
-        all(0 < len(text) <= TEXT_CHARS_MAX and text.isascii() and text.isprintable() for text in texts),
+        all(_is_text(text) for text in texts) and all(_is_step(text) for text in steps),
         0 < spec.tick_lot_msat <= TICK_LOT_MSAT_MAX,
         0 < spec.lot_hashrate <= LOT_HASHRATE_MAX,
-        now_ns < spec.gate_ns <= spec.period_start_ns < spec.period_end_ns <= spec.settle_ns,
+        now_ns < spec.gate_ns <= spec.period_start_ns < spec.period_end_ns <= spec.settle_ns <= TIME_MAX_NS,
         period % SECOND_NS == 0 and period <= PERIOD_SECONDS_MAX * SECOND_NS,
         0 < spec.price_max <= limits.price_max_ticks,
         0 < spec.qty_max <= limits.qty_max_lots,
-        0 < spec.reference_price <= spec.price_max,
+        0 < spec.price_min <= spec.reference_price <= spec.price_max,
         0 <= spec.maker_fee_bps <= FEE_MAX_BPS and 0 <= spec.taker_fee_bps <= FEE_MAX_BPS,
         0 <= spec.bond_bps <= BPS,
         0 < spec.band_bps < BPS,
@@ -70,6 +72,18 @@ def broken_rule(spec: MarketSpec, now_ns: int, limits: Limits) -> int:
         if not holds:
             return number
     return 0
+
+
+def _is_text(text: str) -> bool:
+    return 0 < len(text) <= TEXT_CHARS_MAX and text.isascii() and text.isprintable()
+
+
+def _is_step(text: str) -> bool:
+    """Whether ``text`` is a plain decimal above zero."""
+    whole, dot, fraction = text.partition(".")
+    digits = whole + fraction
+    plain = _is_text(text) and whole.isdigit() and digits.isdigit() and (not dot or bool(fraction))
+    return plain and digits.strip("0") != ""
 
 
 class Market:
@@ -94,11 +108,11 @@ class Market:
         self.deliveries: list[int] = []
 
     def band_price(self, is_buy: bool) -> int:
-        """The worst price a market order may trade at: the reference price plus or minus the band."""
+        """The worst price a market order may trade at: the reference price plus or minus the band, inside the collar."""
         reference = self.last_price or self.spec.reference_price
         if is_buy:
             return min(reference * (BPS + self.spec.band_bps) // BPS, self.spec.price_max)
-        return max(-(-reference * (BPS - self.spec.band_bps) // BPS), 1)
+        return max(-(-reference * (BPS - self.spec.band_bps) // BPS), self.spec.price_min)
 
 
 class Delivery:

@@ -14,13 +14,14 @@ from tests.reference.market import SPEC, START_NS
 
 # Rule, field, values that are taken, values that are refused.
 TEXT = (("x", "x" * 24, "~ !"), ("", "x" * 25, "é", "a\nb"))
+STEP = (("1", "0.25", "0." + "1" * 22), ("", "0", "0.00", ".5", "5.", "1e-8", "-1", "1 ", "٣", "1.2.3", "0." + "1" * 23))
 RULES: list[tuple[int, str, tuple[object, ...], tuple[object, ...]]] = [
     (1, "symbol", ("A", "A" * 48, "AZ09._-"), ("", "A" * 49, "a", "A B", "A/B", "Ä")),
     (2, "kind", ("dated",), ("", "live", "Dated")),
     (3, "algorithm", *TEXT),
     (3, "speed_unit", *TEXT),
-    (3, "tick_size", *TEXT),
-    (3, "lot_size", *TEXT),
+    (3, "tick_size", *STEP),
+    (3, "lot_size", *STEP),
     (4, "tick_lot_msat", (1, 10**12), (0, -1, 10**12 + 1)),
     (5, "lot_hashrate", (1, 2**63 - 1), (0, -1, 2**63)),
     (6, "gate_ns", (START_NS + 1, SPEC.period_start_ns), (0, START_NS, SPEC.period_start_ns + 1)),
@@ -30,6 +31,8 @@ RULES: list[tuple[int, str, tuple[object, ...], tuple[object, ...]]] = [
     (7, "period_start_ns", (SPEC.period_start_ns + SECOND_NS,), (SPEC.period_start_ns + 1, SPEC.period_start_ns - 1)),
     (8, "price_max", (20, 2**40), (0, -1, 2**40 + 1)),
     (9, "qty_max", (1, 2**40), (0, -1, 2**40 + 1)),
+    (6, "settle_ns", (2**63 - 1,), (2**63,)),
+    (10, "price_min", (1, 20), (0, -1, 21)),
     (10, "reference_price", (1, 100), (0, -1, 101)),
     (11, "maker_fee_bps", (0, 1_000), (-1, 1_001)),
     (11, "taker_fee_bps", (0, 1_000), (-1, 1_001)),

@@ -22,7 +22,7 @@ from engine.limits import SECOND_NS
 from gateway.algorithms import ALGORITHMS
 from gateway.auth import KeyStore, login_text
 from gateway.codec import JSON, Codec
-from gateway.config import Config
+from gateway.config import Config, TermsConfig
 from gateway.exchange import Exchange
 from gateway.feeds import Feeds
 from gateway.listings import dated_market
@@ -35,6 +35,9 @@ START_NS: Final = 1_795_435_200 * SECOND_NS
 """2026-11-23 12:00:00 UTC."""
 DAY_SECONDS: Final = 86_400
 MARKET: Final = "SHA256-20261125"
+
+WIDE: Final = TermsConfig(collar_bps=0)
+"""No collar: tests of other things trade at any price."""
 BTC_MSAT: Final = 10**11
 EPOCH: Final = "5f2b8c41d0a97e36"
 
@@ -127,7 +130,9 @@ class Stage:
         self.feeds.start(self.engine, self.sequencer)
         self.exchange.start(self.sequencer)
         self._numbers = itertools.count(1)
-        spec = dated_market(ALGORITHMS["SHA256"], START_NS + 36 * 3_600 * SECOND_NS, DAY_SECONDS, 50_000)
+        spec = dated_market(
+            ALGORITHMS["SHA256"], START_NS + 36 * 3_600 * SECOND_NS, DAY_SECONDS, 50_000, TermsConfig(collar_bps=0)
+        )
         assert spec.symbol == MARKET
         self.do(ListMarket(spec))
 
@@ -209,6 +214,11 @@ class Link:
         self.session.opened(stage.now_ns)
         self.hello = self.take("hello")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the server has not closed it."""
+        return self.closed is None
+
     # --- the session's side
 
     def send(self, payload: bytes) -> None:
@@ -278,9 +288,7 @@ class Link:
         found = [
             message
             for message in self.received
-            if isinstance(message, dict)
-            and message.get("method") == "subscription"
-            and message["params"]["channel"] == channel
+            if isinstance(message, dict) and message.get("method") == "subscription" and message["params"]["channel"] == channel
         ]
         for message in found:
             self.received.remove(message)

@@ -1,4 +1,4 @@
-"""Login test vectors, as docs/PROTOCOL.md publishes them. Fixed seed, fixed challenge, fixed signature: for clients in any language."""
+"""Login test vectors, as docs/PROTOCOL.md publishes them: fixed seed, challenge and signature, for clients in any language."""
 
 from typing import Final
 
@@ -7,10 +7,7 @@ KEY_ID: Final = "k-0123456789abcdef"
 TIMESTAMP_US: Final = 1_795_435_200_000_000
 
 LOGIN_TEXT: Final = (
-    b"hashpit login\n"
-    b"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n"
-    b"k-0123456789abcdef\n"
-    b"1795435200000000"
+    b"hashpit login\n000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\nk-0123456789abcdef\n1795435200000000"
 )
 
 ED25519_SEED: Final = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"

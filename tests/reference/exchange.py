@@ -9,6 +9,7 @@ hidden; a slip in either shows at once.
 import copy
 import re
 from dataclasses import dataclass, field
+from decimal import Decimal
 from math import isqrt
 
 from msgspec.structs import replace
@@ -459,8 +460,8 @@ class NaiveExchange:
             raise Refused(RejectCode.MARKET_CANCEL_ONLY)
 
     def check_price(self, spec: MarketSpec, price: int) -> None:
-        if price < 1:
-            raise Refused(RejectCode.PRICE_TOO_LOW, 1)
+        if price < spec.price_min:
+            raise Refused(RejectCode.PRICE_TOO_LOW, spec.price_min)
         if price > spec.price_max:
             raise Refused(RejectCode.PRICE_TOO_HIGH, spec.price_max)
 
@@ -476,7 +477,7 @@ class NaiveExchange:
         if order.post_only != PostOnly.SLIDE or not other or not crosses(order.side, order.price, other):
             return order.price
         inside = other - 1 if order.side == Side.BUY else other + 1
-        return inside if 1 <= inside <= spec.price_max else order.price
+        return inside if spec.price_min <= inside <= spec.price_max else order.price
 
     def unit_hold(self, order: Order, spec: MarketSpec) -> int:
         fee_bps = max(spec.maker_fee_bps, spec.taker_fee_bps)
@@ -603,7 +604,7 @@ class NaiveExchange:
         spec, centre = market.spec, market.last_price or market.spec.reference_price
         if side == Side.BUY:
             return min(centre * (BPS + spec.band_bps) // BPS, spec.price_max)
-        return max(ceil_div(centre * (BPS - spec.band_bps), BPS), 1)
+        return max(ceil_div(centre * (BPS - spec.band_bps), BPS), spec.price_min)
 
     def would_trade(self, order: Order) -> int:
         """Lots that fill at once for certain, as far as fill-or-kill counts them.
@@ -930,20 +931,21 @@ class NaiveExchange:
 
     def broken_rule(self, spec: MarketSpec) -> int:
         """Number of the first rule of a specification that is broken, 0 when all hold."""
-        texts = (spec.algorithm, spec.speed_unit, spec.tick_size, spec.lot_size)
+        texts, steps = (spec.algorithm, spec.speed_unit), (spec.tick_size, spec.lot_size)
         period_ns = spec.period_end_ns - spec.period_start_ns
         times = (spec.gate_ns, spec.period_start_ns)
         rules = [
             re.fullmatch(f"[A-Z0-9._-]{{1,{SYMBOL_CHARS_MAX}}}", spec.symbol) is not None,
             spec.kind == "dated",
-            all(re.fullmatch("[ -~]{1,24}", text) for text in texts),
+            all(re.fullmatch("[ -~]{1,24}", text) for text in texts)
+            and all(re.fullmatch(r"(?=.{1,24}\Z)[0-9]+(\.[0-9]+)?", step) and Decimal(step) > 0 for step in steps),
             1 <= spec.tick_lot_msat <= 10**12,
             1 <= spec.lot_hashrate < 2**63,
-            self.now < times[0] <= times[1] < spec.period_end_ns <= spec.settle_ns,
+            self.now < times[0] <= times[1] < spec.period_end_ns <= spec.settle_ns < 2**63,
             period_ns % SECOND_NS == 0 and period_ns <= 366 * DAY_NS,
             1 <= spec.price_max <= self.limits.price_max_ticks,
             1 <= spec.qty_max <= self.limits.qty_max_lots,
-            1 <= spec.reference_price <= spec.price_max,
+            1 <= spec.price_min <= spec.reference_price <= spec.price_max,
             0 <= spec.maker_fee_bps <= FEE_MAX_BPS and 0 <= spec.taker_fee_bps <= FEE_MAX_BPS,
             0 <= spec.bond_bps <= BPS,
             1 <= spec.band_bps < BPS,

@@ -197,6 +197,7 @@ class Stream:
             settle_ns=end + rng.choice((0, rng.randrange(SECOND_NS // 2))),
             reference_price=reference,
             price_max=rng.choice((reference + 5, 60, 1_000)) if not huge else 2**40,
+            price_min=rng.choice((1, 1, reference - 5, reference)),
             qty_max=rng.choice((20, 100)) if not huge else 2**40,
             maker_fee_bps=rng.choice((0, 10, 1_000)),
             taker_fee_bps=rng.choice((0, 20, 700)),
@@ -216,8 +217,8 @@ class Stream:
                     ("kind", ("live", "")),
                     ("algorithm", ("", "A" * 24, "A" * 25, "É", "a\tb")),
                     ("speed_unit", ("", "H/s")),
-                    ("tick_size", ("", "x" * 25)),
-                    ("lot_size", ("", "~ ~")),
+                    ("tick_size", ("", "0", "1e-8", "0." + "1" * 23)),
+                    ("lot_size", ("", "0.0", ".5", "5.", "1")),
                     ("tick_lot_msat", (0, 1, 10**12, 10**12 + 1, -1)),
                     ("lot_hashrate", (0, 2**63 - 1, 2**63)),
                     ("gate_ns", (0, self.now, self.now + 1, spec.period_start_ns + 1)),
@@ -225,6 +226,7 @@ class Stream:
                     ("period_end_ns", (0, spec.period_start_ns, spec.settle_ns + 1)),
                     ("settle_ns", (0, spec.period_end_ns, spec.period_end_ns - 1)),
                     ("price_max", (0, 1, spec.reference_price, spec.reference_price - 1, 2**40, 2**40 + 1)),
+                    ("price_min", (0, 1, spec.reference_price, spec.reference_price + 1)),
                     ("qty_max", (0, 1, 2**40, 2**40 + 1)),
                     ("reference_price", (0, 1, spec.price_max, spec.price_max + 1)),
                     ("maker_fee_bps", (-1, 0, 1_000, 1_001)),
@@ -248,11 +250,13 @@ class Stream:
         if self.chance(2):
             return market.spec.price_max + self.rng.randrange(-1, 2)
         if self.chance(2):
+            return market.spec.price_min + self.rng.randrange(-1, 2)
+        if self.chance(2):
             return self.rng.randrange(0, 4)
         centre = market.last_price or market.spec.reference_price
         # The walk is pulled back to the reference, or prices would drift to a bound and stay there.
         centre = (centre + market.spec.reference_price + 1) // 2
-        return max(1, centre + self.rng.randrange(-4, 5))
+        return max(market.spec.price_min, centre + self.rng.randrange(-4, 5))
 
     def qty(self, symbol: str) -> int:
         market = self.exchange.markets.get(symbol)

@@ -1,0 +1,228 @@
+"""Full commands through Engine.apply: accounts, holds, fees, idempotency, matching, events. No journal, no sockets.
+
+    [entries, built before] -> Engine.apply -> [events, dropped]
+                               ^^^^^^^^^^^^ timed, one call per command, on one core
+
+    python -m bench.engine                 table
+    python -m bench.engine --json          one JSON object
+    python -m bench.engine --profile       also what the time goes to (slower; look at the shares)
+    HASHPIT_PLAIN=1 python -m bench.engine the plain sources although the engine is compiled
+
+Each repeat starts from a fresh engine with the resting orders in place and ends in a state whose hash must be the recorded
+one; invariants and conservation of money are checked. One more repeat, with a clock around each command, gives latencies.
+"""
+
+import cProfile
+import gc
+import io
+import platform
+import pstats
+import statistics
+import sys
+import time
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from msgspec import Struct
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from bench.workload import ACCOUNTS, COMMANDS, RESTING, SEED, Workload, build
+from engine.commands import Amend, Cancel, Entry, Place
+from engine.core import Engine
+from engine.invariants import check
+from engine.snapshot import state_hash
+from engine.types import TimeInForce
+from hashpit.build import build_kind
+
+REPEATS: Final = 5
+PROFILE_LINES: Final = 15
+
+RECORDED: Final = {
+    (SEED, COMMANDS, ACCOUNTS, RESTING): "276ece8d03bb40d5dc5359025048d4e2d3846c355cc6254d8f51d5805b158df0",
+}
+"""Final state_hash by seed, commands, accounts and resting orders. It changes when the engine's behaviour, the snapshot's
+layout or the workload does: then, and only then, put in the new one."""
+
+
+class Result(Struct):
+    """Rates in commands per second, times in microseconds."""
+
+    build: str
+    python: str
+    machine: str
+    commands: int
+    accounts: int
+    repeats: int
+    per_second: int
+    per_second_min: int
+    per_second_max: int
+    cpu_us: float
+    """CPU time of a command: what a busy machine disturbs least."""
+    p50_us: float
+    p99_us: float
+    p999_us: float
+    max_us: float
+    mean_us_by_kind: dict[str, float]
+    counts: dict[str, int]
+    state_hash: str
+    recorded: bool
+    """Whether the hash was compared with a recorded one."""
+
+
+class OutcomeError(Exception):
+    """The run ended in another state than it must; its figures mean nothing."""
+
+
+def prepare(workload: Workload) -> Engine:
+    """An engine with market, accounts and resting orders in place."""
+    gc.collect()
+    engine = Engine()
+    for entry in workload.setup:
+        engine.apply(entry)
+    return engine
+
+
+def timed(workload: Workload) -> tuple[float, float, Engine]:
+    """Seconds and CPU seconds for all commands, and the engine after them."""
+    engine = prepare(workload)
+    apply = engine.apply
+    start, cpu_start = time.perf_counter(), time.process_time()
+    for entry in workload.commands:
+        apply(entry)
+    return time.perf_counter() - start, time.process_time() - cpu_start, engine
+
+
+def latencies(workload: Workload) -> dict[str, list[int]]:
+    """Nanoseconds of each command, by kind; includes some 50 ns of the clock."""
+    apply = prepare(workload).apply
+    clock = time.perf_counter_ns
+    found: dict[str, list[int]] = {"limit": [], "cancel": [], "taker": [], "amend": []}
+    for entry in workload.commands:
+        kind = found[_kind(entry)]
+        start = clock()
+        apply(entry)
+        kind.append(clock() - start)
+    return found
+
+
+def _kind(entry: Entry) -> str:
+    command = entry.command
+    if type(command) is Place:
+        return "limit" if command.time_in_force is TimeInForce.GTC else "taker"
+    assert type(command) in (Cancel, Amend), entry
+    return "cancel" if type(command) is Cancel else "amend"
+
+
+def measure(
+    seed: int = SEED,
+    commands: int = COMMANDS,
+    accounts: int = ACCOUNTS,
+    resting: int = RESTING,
+    repeats: int = REPEATS,
+    quiet: bool = True,
+) -> Result:
+    """The whole bench. Raises OutcomeError when repeats disagree or the state is not the recorded one."""
+    workload = build(seed, commands, accounts, resting)
+    rates: list[float] = []
+    costs: list[float] = []
+    hashes: set[str] = set()
+    for _ in track(range(repeats), "measuring", console=Console(stderr=True), disable=quiet, transient=True):
+        seconds, cpu_seconds, engine = timed(workload)
+        rates.append(commands / seconds)
+        costs.append(cpu_seconds / commands * 1e6)
+        check(engine)
+        hashes.add(state_hash(engine))
+        del engine  # so that the next repeat's garbage collections do not walk it
+    if len(hashes) > 1:
+        raise OutcomeError(f"repeats ended in different states: {', '.join(sorted(hashes))}")
+    (final,) = hashes
+    recorded = RECORDED.get((seed, commands, accounts, resting))
+    if recorded is not None and recorded != final:
+        raise OutcomeError(f"the state is {final}, but {recorded} is recorded in bench/engine.py")
+    by_kind = latencies(workload)
+    times = sorted(value for kind in by_kind.values() for value in kind)
+    return Result(
+        build=build_kind(),
+        python=platform.python_version(),
+        machine=f"{platform.machine()}, {platform.system()}",
+        commands=commands,
+        accounts=accounts,
+        repeats=repeats,
+        per_second=round(statistics.median(rates)),
+        per_second_min=round(min(rates)),
+        per_second_max=round(max(rates)),
+        cpu_us=round(statistics.median(costs), 2),
+        p50_us=_quantile(times, 0.5),
+        p99_us=_quantile(times, 0.99),
+        p999_us=_quantile(times, 0.999),
+        max_us=_quantile(times, 1.0),
+        mean_us_by_kind={kind: round(statistics.fmean(found) / 1_000, 2) for kind, found in by_kind.items() if found},
+        counts=workload.counts,
+        state_hash=final,
+        recorded=recorded is not None,
+    )
+
+
+def _quantile(ordered: list[int], share: float) -> float:
+    return round(ordered[min(int(len(ordered) * share), len(ordered) - 1)] / 1_000, 2)
+
+
+def profile(seed: int = SEED, commands: int = COMMANDS, accounts: int = ACCOUNTS, resting: int = RESTING) -> str:
+    """Where the time goes, by own time per function; the profiler's own cost makes it about three times as long."""
+    workload = build(seed, commands, accounts, resting)
+    apply = prepare(workload).apply
+    profiler = cProfile.Profile()
+    profiler.enable()
+    for entry in workload.commands:
+        apply(entry)
+    profiler.disable()
+    text = io.StringIO()
+    pstats.Stats(profiler, stream=text).strip_dirs().sort_stats("tottime").print_stats(PROFILE_LINES)
+    return "\n".join(line for line in text.getvalue().splitlines() if line.strip())
+
+
+def main(
+    commands: Annotated[int, typer.Option(min=1, help="commands per repeat")] = COMMANDS,
+    accounts: Annotated[int, typer.Option(min=2, help="accounts that trade")] = ACCOUNTS,
+    resting: Annotated[int, typer.Option(min=1, help="orders in the book")] = RESTING,
+    repeats: Annotated[int, typer.Option(min=1, help="fresh engines to measure")] = REPEATS,
+    seed: Annotated[int, typer.Option(help="of the workload")] = SEED,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    with_profile: Annotated[bool, typer.Option("--profile", help="also print the top of a profile")] = False,
+) -> None:
+    """Measure the engine."""
+    try:
+        result = measure(seed, commands, accounts, resting, repeats, quiet=as_json or not sys.stderr.isatty())
+    except OutcomeError as error:
+        print(f"bench.engine: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    if as_json:
+        print(msgspec.json.encode(result).decode())
+    else:
+        _show(result)
+    if with_profile:
+        print(profile(seed, commands, accounts, resting), file=sys.stderr if as_json else sys.stdout)
+
+
+def _show(result: Result) -> None:
+    table = Table("figure", "value", title=f"bench.engine: {result.build} build, Python {result.python}")
+    table.add_row("commands per second", f"{result.per_second:,}")
+    table.add_row("least and most", f"{result.per_second_min:,} to {result.per_second_max:,}")
+    table.add_row("CPU time of a command", f"{result.cpu_us} µs")
+    table.add_row("latency p50, p99, p99.9, max", f"{result.p50_us}, {result.p99_us}, {result.p999_us}, {result.max_us} µs")
+    for kind, mean in result.mean_us_by_kind.items():
+        table.add_row(f"mean of a {kind} command", f"{mean} µs")
+    counts = result.counts
+    table.add_row("mix", ", ".join(f"{counts[kind]:,} {kind}" for kind in ("limit", "cancel", "taker", "amend")))
+    table.add_row("trades", f"{counts['trades']:,}")
+    table.add_row("resting orders", f"{counts['resting_min']:,} to {counts['resting_max']:,}")
+    table.add_row("price levels", f"{counts['levels_min']:,} to {counts['levels_max']:,}")
+    table.add_row("final state", f"{result.state_hash[:16]}…, {'as recorded' if result.recorded else 'none recorded'}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

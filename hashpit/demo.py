@@ -1,0 +1,417 @@
+"""``hashpit demo``: a whole exchange on this machine, alive within seconds, for looking around and for trying bots on.
+
+Makes a data directory, starts the server out of it as a process of its own, opens accounts with money and keys, and runs
+makers, takers and a simulated meter against it over its public protocol, as any bot would. Everything it does can be done
+by hand with the other commands. Starting it again goes on where it was: accounts, keys and markets are kept.
+"""
+
+import asyncio
+import re
+import shutil
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from decimal import ROUND_DOWN, Decimal
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from engine.rejects import RejectCode
+from engine.types import FEES_ACCOUNT
+from gateway.auth import KeyStore
+from gateway.config import CONFIG_FILE
+from gateway.wire import ChannelMessage, MarketInfo, Permission, TickerView
+from hashpit.bots.maker import Maker, MakerSettings
+from hashpit.bots.taker import Taker, TakerSettings
+from hashpit.client import Client
+from hashpit.errors import Closed, HashpitError, Rejected
+from hashpit.keys import Key, generate, load
+from hashpit.messages import Fill, MarketListed, MarketStateChanged, StatusSnapshot
+from hashpit.meter import Meter, MeterSettings
+from hashpit.readers import Subscription
+
+ADMIN_FILE: Final = "admin.key"
+LOG_FILE: Final = "server.log"
+START_S: Final = 20.0
+"""How long the server may take until it listens."""
+STOP_S: Final = 10.0
+"""How long it may take to stop by itself; then it is killed, which loses nothing that was acknowledged."""
+MONEY: Final = Decimal(10)
+"""BTC that every demo account is given, and topped up to when it has less than half of it at the start."""
+QUOTE_MONEY: Final = Decimal("0.002")
+"""BTC per day that one quote of a maker is about worth, whatever the algorithm."""
+LINES: Final = 8
+"""Recent trades that the status shows."""
+REFRESH_PER_S: Final = 4
+
+CONFIG: Final = """\
+# The demo exchange: five algorithms, each with five-minute periods for the impatient and daily ones.
+# `hashpit init` writes a file with every setting explained.
+
+[server]
+host = "127.0.0.1"
+""" + "".join(
+    f"""
+[[listings]]
+algorithm = "{algorithm}"
+length_s = {length_s}
+ahead = 2
+"""
+    for algorithm in ("SHA256", "SCRYPT", "KHEAVYHASH", "RANDOMX", "ETCHASH")
+    for length_s in (300, 86_400)
+)
+
+
+class DemoError(Exception):
+    """The demo cannot start; the message says why and what to do."""
+
+
+def create(data: Path, config: str) -> Path:
+    """Make a data directory with a configuration and an operator's key; returns the key's file.
+
+    Raises FileExistsError naming what is there already, KeyStoreError or KeyFileError when a file cannot be written.
+    """
+    admin = data / ADMIN_FILE
+    for path in (data / CONFIG_FILE, admin):
+        if path.exists():
+            raise FileExistsError(f"{path} exists; an exchange lives there already")
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private, public = generate()
+    key, _ = KeyStore(data).add(
+        FEES_ACCOUNT,
+        ["read", "admin"],
+        public_key=public,
+        label="operator",
+        created_us=time.time_ns() // 1_000,
+    )
+    Key(key.key_id, "ed25519", private_key=private).save(admin)
+    (data / CONFIG_FILE).write_text(config, encoding="utf-8")
+    return admin
+
+
+# ---------------------------------------------------------------------------------------------------------- the server
+
+
+class Server:
+    """The exchange's process."""
+
+    def __init__(self, data: Path, port: int) -> None:
+        self._data = data
+        self._port = port
+        self._process: asyncio.subprocess.Process | None = None
+        self.url = ""
+
+    async def __aenter__(self) -> "Server":
+        with (self._data / LOG_FILE).open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "gateway", str(self._data), "--port", str(self._port)),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the demo, which stops its bots first
+            )
+        assert self._process.stdout is not None, "it is a pipe"
+        try:
+            async with asyncio.timeout(START_S):
+                line = (await self._process.stdout.readline()).decode()
+        except TimeoutError:
+            line = ""
+        found = re.match(r"hashpit: (wss?://\S+)", line)
+        if found is None:
+            await self.__aexit__()
+            why = (self._data / LOG_FILE).read_text(errors="replace").strip().splitlines()[-1:]
+            raise DemoError(f"the server did not start: {''.join(why)} (see {self._data / LOG_FILE})")
+        self.url = found[1]
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        assert self._process is not None, "it was started"
+        if self._process.returncode is None:
+            self._process.terminate()
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await self._process.communicate()
+            except TimeoutError:
+                self._process.kill()
+        await self._process.wait()
+
+    async def ended(self) -> None:
+        """Wait for its end, which nobody asked for. Raises DemoError."""
+        assert self._process is not None, "it was started"
+        code = await self._process.wait()
+        raise DemoError(f"the server ended with code {code} (see {self._data / LOG_FILE})")
+
+
+async def account(admin: Client, data: Path, name: str, permissions: list[Permission], money: bool = True) -> Path:
+    """An account of that name with money and a key file; what is there already is kept. Returns the key file."""
+    try:
+        number = (await admin.create_account(name)).account
+    except Rejected as error:
+        if error.code != RejectCode.ACCOUNT_NAME_TAKEN:
+            raise
+        number = int(error.data.bound)
+    file = data / f"{name}.key"
+    known = {key.key for key in await admin.keys(number)}
+    if not file.exists() or load(file).key not in known:
+        private, public = generate()
+        added = await admin.add_key(number, permissions, public_key=public, label=f"demo {name}")
+        file.unlink(missing_ok=True)
+        Key(added.key.key, "ed25519", private_key=private).save(file)
+    if money:
+        async with Client(admin.url, load(file)) as client:
+            balance = Decimal((await client.balances()).balance)
+        if balance < MONEY / 2:
+            await admin.deposit(number, MONEY - balance)
+    return file
+
+
+# ------------------------------------------------------------------------------------------------------------ the bots
+
+Bot = Callable[[Client, MarketInfo], Coroutine[Any, Any, None]]
+
+
+def sized(market: MarketInfo, money: Decimal) -> str:
+    """How much of a market's hashrate costs about ``money`` BTC per day, in whole lots and at least one."""
+    lots = (money / Decimal(market.reference_price) / Decimal(market.lot_size)).to_integral_value(ROUND_DOWN)
+    return f"{max(lots, Decimal(1)) * Decimal(market.lot_size):f}"
+
+
+def maker(half_spread_bps: int) -> Bot:
+    """A maker for each market; wider ones stand behind narrower ones."""
+
+    async def bot(client: Client, market: MarketInfo) -> None:
+        settings = MakerSettings(
+            market=market.market,
+            qty=sized(market, QUOTE_MONEY),
+            position_max=sized(market, QUOTE_MONEY * 20),
+            half_spread_bps=half_spread_bps,
+        )
+        await Maker(client, settings).run()
+
+    return bot
+
+
+async def taker(client: Client, market: MarketInfo) -> None:
+    settings = TakerSettings(
+        market=market.market,
+        qty_max=sized(market, QUOTE_MONEY * 2),
+        position_max=sized(market, QUOTE_MONEY * 10),
+        destination_url="stratum+tcp://pool.example:3333",
+    )
+    await Taker(client, settings).run()
+
+
+async def crew(url: str, key: Key, bot: Bot) -> None:
+    """Run one bot in every open market, and in every one that opens later. Ends them all when canceled."""
+    async with (
+        Client(url, key) as client,
+        await client.subscribe("status") as status,
+        asyncio.TaskGroup() as tasks,
+    ):
+        running: set[str] = set()
+
+        def start(market: MarketInfo) -> None:
+            if market.state == "open" and market.market not in running:
+                running.add(market.market)
+                tasks.create_task(bot(client, market), name=f"bot in {market.market}")
+
+        async for message in status:
+            match message.data:
+                case StatusSnapshot(markets=markets):
+                    for market in markets:
+                        start(market)
+                case MarketListed(terms=market):
+                    start(market)
+                case MarketStateChanged(market=symbol, state="settled"):
+                    running.discard(symbol)
+
+
+async def meter(url: str, key: Key) -> None:
+    async with Client(url, key) as client:
+        await Meter(client, MeterSettings()).run()
+
+
+# ---------------------------------------------------------------------------------------------------------- the status
+
+
+class Board:
+    """What is going on, as a picture on a terminal or as lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.trades = 0
+        """Trades seen so far."""
+        self._console = console
+        self._tickers: dict[str, TickerView] = {}
+        self._lines: deque[str] = deque(maxlen=LINES)
+
+    def learn(self, message: ChannelMessage) -> None:
+        """Take in one message of any channel."""
+        data = message.data
+        if isinstance(data, TickerView):
+            self._tickers[data.market] = data
+        elif isinstance(data, MarketStateChanged) and data.state != "open":
+            self._tickers.pop(data.market, None)
+        elif isinstance(data, Fill):
+            self._say(message.ts_us, f"you: {data.side} {data.qty} at {data.price} in {data.market}")
+        elif isinstance(data, list) and message.type == "event":
+            market = message.channel.partition(".")[2]
+            self.trades += len(data)
+            for trade in data:
+                self._say(message.ts_us, f"{market:28} {trade.aggressor_side:4} {trade.qty:>12} at {trade.price}")
+
+    def picture(self) -> Group:
+        """One frame."""
+        table = Table(box=None, padding=(0, 2))
+        for column in ("market", "bid", "ask", "last", "trades"):
+            table.add_column(column, justify="left" if column == "market" else "right", no_wrap=True)
+        tickers = sorted(self._tickers.values(), key=lambda ticker: ticker.market)
+        room = max(1, self._console.height - LINES - 6)
+        for ticker in tickers[:room]:
+            table.add_row(ticker.market, ticker.bid, ticker.ask, ticker.last, str(ticker.trades))
+        if len(tickers) > room:
+            table.add_row(f"and {len(tickers) - room} more markets")
+        return Group(Text(), table, Text(), *(Text(line, style="dim") for line in self._lines))
+
+    def _say(self, ts_us: int, line: str) -> None:
+        line = f"{time.strftime('%H:%M:%S', time.gmtime(ts_us / 1_000_000))} {line}"
+        self._lines.append(line)
+        if not self._console.is_terminal:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+async def watch(url: str, key: Key, board: Board) -> None:
+    """Feed the board: every market's ticker and trades, and your own fills."""
+    async with Client(url, key) as client, asyncio.TaskGroup() as tasks:
+
+        async def follow(*channels: str) -> None:
+            try:
+                async for message in await client.subscribe(*channels):
+                    board.learn(message)
+            except Closed:
+                raise
+            except HashpitError:
+                pass  # the market has ended
+
+        async def follow_status(status: Subscription) -> None:
+            followed: set[str] = set()
+            async for message in status:
+                board.learn(message)
+                match message.data:
+                    case StatusSnapshot(markets=listed):
+                        markets = [market.market for market in listed if market.state == "open"]
+                    case MarketListed(market=market):
+                        markets = [market]
+                    case _:
+                        markets = []
+                for market in markets:
+                    if market not in followed:
+                        followed.add(market)
+                        tasks.create_task(follow(f"ticker.{market}", f"trades.{market}"))
+
+        tasks.create_task(follow("account"))
+        tasks.create_task(follow_status(await client.subscribe("status")))
+
+
+# ------------------------------------------------------------------------------------------------------------- the run
+
+
+def advice(url: str, data: Path, market: MarketInfo) -> str:
+    """What to type next."""
+    command = "hashpit" if shutil.which("hashpit") else near(Path(sys.executable).parent / "hashpit")
+    options = "" if url.endswith(":8765/ws") else f" --url {url}"
+    key = data / "you.key"
+    return f"""The exchange runs at {url}, its files are in {data}. In another terminal:
+
+  {command} watch {market.market}{options}
+  {command} book {market.market}{options}
+  {command} place {market.market} buy {sized(market, QUOTE_MONEY)} --price {market.reference_price} --key {key}{options}
+  {command} orders --key {key}{options}
+  {command} account show --key {key}{options}
+
+Ctrl-C stops it; the next `hashpit demo` goes on from here."""
+
+
+def near(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+async def run(data: Path, port: int = 0, seconds: float = 0, console: Console | None = None) -> int:
+    """Run the demo for ``seconds``, or until canceled (0). Raises DemoError when it cannot start or the server fails."""
+    console = console or Console()
+    task = asyncio.current_task()
+    assert task is not None, "it runs in a task"
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    if not (data / CONFIG_FILE).exists():
+        create(data, CONFIG)
+    console.print(f"Starting an exchange in {data} ...", highlight=False)
+    async with Server(data, port) as server:
+        async with Client(server.url, load(data / ADMIN_FILE)) as admin:
+            makers = [await account(admin, data, f"maker-{name}", ["trade", "read"]) for name in ("near", "far")]
+            takes = await account(admin, data, "taker", ["trade", "read"])
+            meters = await account(admin, data, "meter", ["meter", "read"], money=False)
+            you = await account(admin, data, "you", ["trade", "read", "withdraw"])
+            market = await first_market(admin)
+        console.print(advice(server.url, data, market), highlight=False, markup=False, soft_wrap=True)
+        board = Board(console)
+        try:
+            async with asyncio.timeout(seconds or None), asyncio.TaskGroup() as tasks:
+                for work in (
+                    crew(server.url, load(makers[0]), maker(20)),
+                    crew(server.url, load(makers[1]), maker(60)),
+                    crew(server.url, load(takes), taker),
+                    meter(server.url, load(meters)),
+                    watch(server.url, load(you), board),
+                    server.ended(),
+                ):
+                    tasks.create_task(work)
+                await draw(board, console)
+        except TimeoutError:
+            console.print(f"{board.trades} trades in {seconds:g} seconds.", highlight=False)
+        except BaseExceptionGroup as failures:
+            raise first_of(failures) from None
+        finally:
+            console.print("Stopping ...", highlight=False)
+    return 0
+
+
+def first_of(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What went wrong, out of what task groups made of it; the server's end explains everything else."""
+    matched, rest = failures.split(DemoError)
+    failure: BaseException | None = matched or rest
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    assert failure is not None, "a group is not empty"
+    return failure
+
+
+async def first_market(client: Client) -> MarketInfo:
+    """The daily market that opens next; the server lists markets a moment after it starts."""
+    async with await client.subscribe("status") as status, asyncio.timeout(START_S):
+        async for message in status:
+            match message.data:
+                case StatusSnapshot(markets=markets):
+                    pass
+                case MarketListed(terms=terms):
+                    markets = [terms]
+                case _:
+                    markets = []
+            for market in markets:
+                if market.state == "open" and market.period_end_us - market.period_start_us == 86_400_000_000:
+                    return market
+    raise DemoError("the exchange lists no daily market")
+
+
+async def draw(board: Board, console: Console) -> None:
+    """Keep the picture current for ever; elsewhere than on a terminal the board prints lines by itself."""
+    if not console.is_terminal:
+        await asyncio.Event().wait()
+    with Live(console=console, auto_refresh=False, transient=True) as screen:
+        while True:
+            screen.update(board.picture(), refresh=True)
+            await asyncio.sleep(1 / REFRESH_PER_S)

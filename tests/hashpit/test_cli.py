@@ -1,0 +1,343 @@
+"""The command line: every command against a real exchange, and what it says when something is wrong."""
+
+import asyncio
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from hashpit import __version__, keys
+from hashpit.cli import app
+from hashpit.demo import CONFIG, DemoError, Server, create
+from tests.hashpit.conftest import Exchange
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture
+def shell(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> "Shell":
+    monkeypatch.setenv("HASHPIT_URL", exchange.url)
+    monkeypatch.delenv("HASHPIT_KEY", raising=False)
+    return Shell(exchange)
+
+
+class Shell:
+    """Types commands."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.runner = CliRunner()
+
+    def run(self, *words: object, code: int = 0) -> str:
+        """What a command prints; errors included."""
+        done = self.runner.invoke(app, [str(word) for word in words])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    def ask(self, *words: object) -> Any:
+        return json.loads(self.run(*words, "--json"))
+
+    def admin(self, *words: object) -> Any:
+        return self.ask(*words, "--key", self.exchange.admin)
+
+    def open_account(self, name: str, folder: Path, *options: str) -> Path:
+        """An account with a key file, made by commands."""
+        account = self.admin("account", "create", name, "--deposit", "1")["account"]
+        file = folder / f"{name}.key"
+        wanted = options or ("--permission", "trade", "--permission", "read", "--permission", "withdraw")
+        added = self.admin("key", "add", "--account", account, "--out", file, *wanted)
+        assert added["account"] == account
+        return file
+
+    def market(self) -> str:
+        return asyncio.run(self.exchange.market())
+
+
+# --- Help -------------------------------------------------------------------------------------------------------------
+
+
+def commands() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    def walk(prefix: str, command: Any) -> None:
+        if hasattr(command, "commands"):
+            for name, inner in command.commands.items():
+                walk(f"{prefix} {name}".strip(), inner)
+        else:
+            found[prefix] = command
+
+    walk("", typer.main.get_command(app))
+    return found
+
+
+COMMANDS = commands()
+PRINT_NO_DATA = {"init", "serve", "demo", "replay"}
+"""These start something, or print JSON in any case."""
+
+
+def test_every_promised_command_is_there() -> None:
+    words = {name.split()[0] for name in COMMANDS}
+    promised = "serve init demo key account market book watch place cancel orders replay snapshot verify"
+    assert words >= set(promised.split())
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_an_example_that_parses(name: str) -> None:
+    command = COMMANDS[name]
+    examples = re.findall(r"Example: hashpit (.*)", command.help)
+    assert examples, f"hashpit {name} has no example"
+    for example in examples:
+        words = example.split()
+        count = len(name.split())
+        assert words[:count] == name.split()
+        if name != "replay":  # its file must exist
+            command.make_context(name, words[count:])
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - PRINT_NO_DATA))
+def test_everything_that_prints_data_takes_json(name: str) -> None:
+    command = COMMANDS[name]
+    assert any("--json" in parameter.opts for parameter in command.params)
+
+
+def test_version() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output == f"hashpit {__version__}\n"
+
+
+# --- Commands ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_account_trades(shell: Shell, tmp_path: Path) -> None:
+    market = shell.market()
+    seller, buyer = (shell.open_account(name, tmp_path) for name in ("cli-seller", "cli-buyer"))
+    asked = shell.ask("place", market, "sell", "2", "--price", "0.0005", "--key", seller)
+    assert asked["status"] == "open"
+    assert shell.ask("book", market)["asks"] == [["0.00050000", "2.000"]]
+    assert "0.00050000" in shell.run("book", market)
+    assert "2.000" in shell.run("orders", "--key", seller)
+    text = shell.run("place", market, "buy", "0.5", "--key", buyer)
+    assert "filled: 0.500 at" in text
+    assert "taker" in text
+    assert shell.ask("amend", asked["order_id"], "--qty", "1.5", "--key", seller)["remaining_qty"] == "1.000"
+    text = shell.run("cancel", asked["order_id"], "--key", seller)
+    assert f"order {asked['order_id']} canceled: 1.000 of it was left" in text
+    assert shell.ask("orders", "--key", seller) == []
+    assert len(shell.ask("orders", "--closed", "--key", seller)) == 1
+    standing = shell.ask("account", "show", "--key", buyer)
+    assert standing["positions"][0]["qty"] == "0.500"
+    assert "0.500" in shell.run("account", "show", "--key", buyer)
+
+
+def test_cancel_names_exactly_one_thing(shell: Shell, tmp_path: Path) -> None:
+    market = shell.market()
+    key = shell.open_account("canceler", tmp_path)
+    for client_order_id in ("a", "b", "c"):
+        words = ("buy", "1", "--price", "0.00046", "--client-order-id", client_order_id, "--key", key)
+        shell.run("place", market, *words)
+    assert "name one order" in shell.run("cancel", "--key", key, code=2)
+    assert "name one order" in shell.run("cancel", "7", "--all", "--key", key, code=2)
+    assert shell.ask("cancel", "--client-order-id", "b", "--key", key)["client_order_id"] == "b"
+    assert "canceled: 2" in shell.run("cancel", "--all", "--side", "buy", "--market", market, "--key", key)
+
+
+def test_the_same_client_order_id_is_placed_once(shell: Shell, tmp_path: Path) -> None:
+    key = shell.open_account("repeater", tmp_path)
+    words = ("place", shell.market(), "buy", "1", "--price", "0.00046", "--client-order-id", "x", "--key", key)
+    first, text = shell.ask(*words), shell.run(*words)
+    assert f"order {first['order_id']}" in text
+    assert "placed before" in text
+    shell.run("cancel", "--all", "--key", key)
+
+
+def test_money_moves_once_per_transfer_id(shell: Shell, tmp_path: Path) -> None:
+    key = shell.open_account("mover", tmp_path)
+    account = shell.ask("account", "show", "--key", key)["balance"]["account"]
+    for repeat in (False, True):
+        done = shell.admin("account", "deposit", account, "0.25", "--transfer-id", "i-7")
+        assert (done["balance"], done["repeat"]) == ("1.25000000000", repeat)
+    assert shell.ask("account", "withdraw", "0.5", "--key", key)["balance"] == "0.75000000000"
+    assert "balance_insufficient" in shell.run("account", "withdraw", "1", "--key", key, code=1)
+
+
+def test_keys_are_made_listed_and_revoked(shell: Shell, tmp_path: Path) -> None:
+    key = shell.open_account("keyed", tmp_path)
+    loaded = keys.load(key)
+    account = shell.ask("account", "show", "--key", key)["balance"]["account"]
+    file = tmp_path / "hmac.key"
+    added = shell.admin(
+        *("key", "add", "--account", account, "--permission", "read", "--hmac", "--out", file, "--ip", "127.0.0.1")
+    )
+    assert added["kind"] == "hmac"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert shell.ask("account", "show", "--key", file)["balance"]["account"] == account
+    listed = shell.admin("key", "list", "--account", account)
+    assert [one["key"] for one in listed] == [loaded.key, added["key"]]
+    assert loaded.key in shell.run("key", "list", "--key", shell.exchange.admin)
+    again = ("key", "add", "--account", account, "--permission", "read", "--out", file)
+    assert "never overwritten" in shell.run(*again, code=1)
+    assert shell.admin("key", "revoke", loaded.key)["key"] == loaded.key
+    assert "unknown key or wrong signature" in shell.run("account", "show", "--key", key, code=1)
+
+
+def test_markets_are_listed_and_changed(shell: Shell) -> None:
+    words = ("market", "add", "SHA256", "--start", "2027-01-01T12:00", "--length", "3600", "--price", "0.0005")
+    added = shell.admin(*words)
+    assert added["market"] == "SHA256-20270101T12"
+    assert "market_exists" in shell.run(*words, "--key", shell.exchange.admin, code=1)
+    assert "SHA256-20270101T12" in shell.run("market", "list")
+    changed = shell.admin("market", "state", added["market"], "closed")
+    assert changed["state"] == "closed"
+    settle = ("market", "settle", added["market"], "--key", shell.exchange.admin)
+    assert "period" in shell.run(*settle, code=1)
+
+
+def test_watch_prints_lines_for_programs(shell: Shell) -> None:
+    market = shell.market()
+    lines = shell.run("watch", market, "--seconds", "0.3", "--json").splitlines()
+    assert {json.loads(line)["channel"] for line in lines} == {f"book.{market}", f"trades.{market}"}
+    picture = shell.run("watch", market, "--seconds", "0.5")
+    assert market in picture
+    assert "proven" in picture
+
+
+# --- What goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_errors_are_one_line_and_say_what(shell: Shell, tmp_path: Path) -> None:
+    market = shell.market()
+    key = shell.open_account("erring", tmp_path, "--permission", "read")
+    assert "place takes a login" in shell.run("place", market, "buy", "1", "--price", "1", code=1)
+    text = shell.run("place", market, "buy", "1", "--price", "1", "--key", key, code=1)
+    assert "permission" in text
+    assert len(text.splitlines()) == 1
+    assert "market_unknown" in shell.run("book", "NOPE", code=1)
+    assert "market NOPE is not listed" in shell.run("watch", "NOPE", code=1)
+    missing = tmp_path / "none.key"
+    assert "No such file" in shell.run("orders", "--key", missing, code=1)
+    key.chmod(0o644)
+    assert "chmod 600" in shell.run("orders", "--key", key, code=1)
+
+
+def test_no_server(shell: Shell) -> None:
+    text = shell.run("market", "list", "--url", "ws://127.0.0.1:1/ws", code=1)
+    assert "no connection to ws://127.0.0.1:1/ws" in text
+
+
+# --- Data directories -------------------------------------------------------------------------------------------------
+
+
+def test_init_makes_a_directory_that_serves(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shell = CliRunner()
+    done = shell.invoke(app, ["init", str(data)])
+    assert done.exit_code == 0, done.output
+    assert f"hashpit serve {data}" in done.output
+    assert (data / "admin.key").stat().st_mode & 0o777 == 0o600
+    assert "exists" in shell.invoke(app, ["init", str(data)]).output
+    server = subprocess.Popen(
+        [sys.executable, "-m", "hashpit.cli", "serve", str(data), "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        assert server.stdout is not None
+        found = re.match(r"hashpit: (\S+)", server.stdout.readline())
+        assert found is not None
+        options = ["--url", found[1], "--key", str(data / "admin.key")]
+        made = shell.invoke(app, ["account", "create", "first", "--json", *options])
+        assert json.loads(made.output)["account"] == 100, made.output
+    finally:
+        server.terminate()
+        server.communicate()
+    assert server.returncode == 0
+    made = shell.invoke(app, ["snapshot", str(data), "--json"])
+    assert json.loads(made.output)["seq"] >= 1, made.output
+    checked = shell.invoke(app, ["verify", str(data), "--replay", "--json"])
+    assert checked.exit_code == 0, checked.output
+    assert json.loads(checked.output)["state_hash"] == json.loads(made.output)["state_hash"]
+    journal = data / "journal.db"
+    journal.write_bytes(b"x" * 4096)
+    assert shell.invoke(app, ["verify", str(data)]).exit_code == 1
+
+
+def test_commands_on_no_directory(tmp_path: Path) -> None:
+    for command in ("snapshot", "verify"):
+        done = CliRunner().invoke(app, [command, str(tmp_path / "none")])
+        assert done.exit_code == 1
+        assert done.output.startswith("hashpit: "), done.output
+
+
+def test_replay_is_a_command(tmp_path: Path) -> None:
+    flow = tmp_path / "flow.jsonl.gz"
+    lines = [
+        {"op": "place", "id": "a", "side": "sell", "type": "limit", "price": "2", "qty": "1", "tif": "gtc"},
+        {"op": "place", "id": "b", "side": "buy", "type": "limit", "price": "2", "qty": "1", "tif": "gtc"},
+    ]
+    flow.write_bytes(gzip.compress("\n".join(json.dumps(line) for line in lines).encode()))
+    done = CliRunner().invoke(app, ["replay", str(flow)])
+    assert json.loads(done.output)["trades"] == 1, done.output
+
+
+# --- The demo ---------------------------------------------------------------------------------------------------------
+
+
+def demo(data: Path, *options: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "hashpit.cli", "demo", str(data), "--port", "0", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_the_demo_trades_and_starts_again(tmp_path: Path) -> None:
+    data = tmp_path / "demo"
+    began_s = time.monotonic()
+    process = demo(data, "--seconds", "20")
+    text, _ = process.communicate()
+    assert process.returncode == 0, text
+    assert time.monotonic() - began_s < 60
+    trades = re.search(r"(\d+) trades in 20 seconds", text)
+    assert trades is not None, text
+    assert int(trades[1]) > 0, "it trades within seconds"
+    typed = re.search(r"hashpit (place .*)", text)
+    assert typed is not None
+
+    process = demo(data)
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if re.match(r"\d\d:\d\d:\d\d ", line):
+            break
+    found = re.search(r"(place \S+ buy \S+ --price \S+ --key \S+ --url \S+)", "".join(lines))
+    assert found is not None, lines
+    placed = CliRunner().invoke(app, [*found[1].split(), "--json"])
+    assert json.loads(placed.output)["order_id"] > 0, placed.output
+    os.kill(process.pid, signal.SIGINT)
+    rest, _ = process.communicate(timeout=20)
+    assert process.returncode == 0, rest
+    assert "Traceback" not in rest
+    checked = CliRunner().invoke(app, ["verify", str(data), "--replay", "--json"])
+    assert json.loads(checked.output)["faults"] == []
+
+
+async def test_a_server_that_cannot_start_says_why(tmp_path: Path, exchange: Exchange) -> None:
+    create(tmp_path / "data", CONFIG)
+    with pytest.raises(DemoError, match=r"did not start: .*cannot listen on"):
+        async with Server(tmp_path / "data", exchange.port):
+            pass
