@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any, Final, TextIO
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import FilteringBoundLogger, Processor
 
 SECRET_FIELDS: Final = frozenset({"secret", "signature", "private_key", "master_key", "password", "token", "seed"})
@@ -84,9 +85,12 @@ def configure(form: str = "auto", level: str = "info", stream: TextIO | None = N
     ]
     render: list[Processor]
     if console:
-        render = [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        # Without local variables, here and below: a secret may be one of them.
+        plain = structlog.dev.plain_traceback
+        render = [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain)]
     else:
-        render = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        frames = ExceptionDictTransformer(show_locals=False)
+        render = [structlog.processors.ExceptionRenderer(frames), structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[Throttle(), *shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(number),

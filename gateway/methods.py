@@ -285,7 +285,7 @@ def _deny_login(call: Call, reason: str, message: str, field: str = "") -> None:
 def _logout(call: Call, params: wire.NoParams) -> None:
     account = call.caller.account
     call.caller.log_out(call.now_ns)
-    call.result(wire.LogoutResult(account))
+    call.result(wire.LogoutResult(account, call.caller.challenge))
 
 
 # ----------------------------------------------------------------------------------------------------------------- orders
@@ -486,6 +486,8 @@ def _reject_order(call: Call, rejected: Rejected, terms: Terms | None) -> None:
     """The engine's refusal of a cancel or amend; for an order that is closed, with what became of it."""
     error = reject_error(rejected, terms, call.fields)
     if rejected.code is RejectCode.ORDER_UNKNOWN:
+        if not rejected.order_id:
+            error.data.field = "params.client_order_id"
         closed = call.exchange.history.closed_order(call.caller.account, rejected.order_id, rejected.client_order_id)
         known = call.exchange.terms(closed.accepted.market) if closed is not None else None
         if closed is not None and known is not None:

@@ -487,9 +487,10 @@ class LoginResult(Struct):
 
 
 class LogoutResult(Struct):
-    """The account that this socket no longer speaks for."""
+    """The account that this socket no longer speaks for, and what the next login has to sign."""
 
     account: int
+    challenge: str
 
 
 class ChannelsResult(Struct):

@@ -100,6 +100,8 @@ class Client:
         self._ready = asyncio.Event()
         self._run_task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        # Unsubscribes on their way: a new subscribe to the same channel must not overtake them.
+        self._leaving: set[asyncio.Task[None]] = set()
         self._ended: BaseException | None = None
         self._heard_s = 0.0
         self._sent_s = 0.0
@@ -303,10 +305,11 @@ class Client:
         """A reader found its copy wrong: ask for a snapshot."""
         self._spawn(self._mend(Gap(channel, why, "resync", ResyncParams(channel))))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _quietly(self, method: str, params: Struct | None) -> None:
         """A call whose failure does not matter: what broke it shows elsewhere."""
@@ -443,6 +446,8 @@ class Client:
 
     async def _listen(self, reader: Reader, channels: Sequence[str]) -> None:
         await self._wait_ready(asyncio.get_running_loop().time() + self.timeout_s)
+        if self._leaving:
+            await asyncio.wait(self._leaving)
         new = [channel for channel in channels if self._protocol.want(channel)]
         for channel in channels:
             self._readers.setdefault(channel, []).append(reader)
@@ -467,7 +472,9 @@ class Client:
                     self._protocol.unwant(channel)
                     silent.append(channel)
         if silent and self._socket is not None:
-            self._spawn(self._quietly("unsubscribe", SubscribeParams(silent)))
+            leaving = self._spawn(self._quietly("unsubscribe", SubscribeParams(silent)))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
 
     # ----------------------------------------------------------------------------------------------------- methods
 

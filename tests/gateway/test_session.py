@@ -178,7 +178,8 @@ def test_no_second_login_without_logout(stage: Stage) -> None:
     refused = refusal(link, "login", **other.login(link.challenge, stage.now_ns // 1_000))
     assert (refused.code, refused.data["reason"]) == (ErrorCode.INVALID_REQUEST, "logged_in")
     mine = link.session.account
-    assert link.call("logout") == {"account": mine}
+    out = link.call("logout")
+    assert out == {"account": mine, "challenge": link.session.challenge}
     assert refusal(link, "balances").code == ErrorCode.LOGIN_REQUIRED
     link.login(other)
     assert link.call("balances")["account"] == other.account

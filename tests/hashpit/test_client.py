@@ -348,6 +348,15 @@ async def test_a_second_reader_starts_with_its_own_snapshot(server: Scripted) ->
         assert (await anext(second)).type == "snapshot"
 
 
+async def test_leaving_and_coming_back_stays_in_order(server: Scripted) -> None:
+    async with Client(server.url) as client:
+        for _ in range(3):
+            (await client.subscribe("trades.M")).close()
+        await client.subscribe("trades.M")
+    methods = [method for method, _ in server.calls if method.endswith("subscribe")]
+    assert methods == ["subscribe", "unsubscribe"] * 3 + ["subscribe"]
+
+
 async def test_a_refused_subscription_leaves_nothing_behind(server: Scripted) -> None:
     server.handlers["subscribe"] = raises(Refuse(ErrorCode.CHANNEL_UNKNOWN, "channel_unknown"))
     async with Client(server.url) as client:
