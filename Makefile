@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 # Directories that appear as the project grows.
-CODE := $(wildcard engine gateway hashpit bench tests)
+CODE := $(wildcard engine gateway hashpit bench scripts tests)
 TWICE := $(patsubst %/,%,$(sort $(dir $(wildcard tests/engine/test_*.py tests/property/test_*.py))))
 PYTEST_ARGS ?=
 

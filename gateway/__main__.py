@@ -27,12 +27,15 @@ import uvloop
 from msgspec.structs import replace
 
 import hashpit
+from engine.commands import Entry
+from engine.events import Event
 from engine.limits import SECOND_NS
 from gateway import log
 from gateway.auth import KeyStore, KeyStoreError
 from gateway.config import Config, ConfigError, check, load
 from gateway.exchange import Exchange
 from gateway.feeds import TICK_MS, Feeds
+from gateway.history import History
 from gateway.journal import JournalError
 from gateway.listings import Lister
 from gateway.recovery import Recovered, RecoveryError, Snapshotter, recover, show_progress
@@ -51,10 +54,16 @@ def run(data_dir: Path, config: Config) -> int:
     RecoveryError or KeyStoreError when it cannot start."""
     logger = log.get("gateway")
     feeds = Feeds()
+    history = History()
+
+    def replayed(entry: Entry, events: list[Event]) -> None:
+        feeds.load(entry, events)
+        history.load(events)
+
     with show_progress() as progress:
         recovered = recover(
             data_dir,
-            on_entry=feeds.load,
+            on_entry=replayed,
             progress=progress,
             warn=lambda problem: logger.warning("snapshot not used", problem=problem),
         )
@@ -63,12 +72,12 @@ def run(data_dir: Path, config: Config) -> int:
     gc.freeze()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(serve(data_dir, config, recovered, feeds))
+            return runner.run(serve(data_dir, config, recovered, feeds, history))
     finally:
         recovered.journal.close()
 
 
-async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Feeds) -> int:
+async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Feeds, history: History) -> int:
     """Wire everything together, run it, and take it down in order."""
     clock = time.time_ns
     logger = log.get("gateway")
@@ -79,7 +88,7 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
         if not ended.done():
             ended.set_result(failure)
 
-    exchange = Exchange(engine, config, KeyStore(data_dir), feeds, journal.epoch, hashpit.__version__)
+    exchange = Exchange(engine, config, KeyStore(data_dir), feeds, journal.epoch, hashpit.__version__, history=history)
     server = Server(exchange, config.server, clock, sockets_max(config))
     sequencer = Sequencer(engine, journal, clock, on_durable=exchange.publish, on_batch=server.flush, on_failure=end)
     feeds.start(engine, sequencer)

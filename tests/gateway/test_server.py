@@ -187,6 +187,7 @@ async def test_a_trading_day(tmp_path: Path) -> None:
             book = await again.call("book", market=market)
             assert book["asks"] == [["0.00050000", "1.250"]]
             assert [trade["qty"] for trade in await again.call("trades", market=market)] == ["0.250", "0.500"]
+            assert [fill["qty"] for fill in await again.call("fills", market=market)] == ["0.250", "0.500"]
 
 
 async def next_of(client: PlainClient, channel: str) -> dict[str, Any]:
