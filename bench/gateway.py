@@ -238,11 +238,11 @@ class Client(WSListener):
 
 
 def calls(market: str, tick: int, number: int) -> Iterator[bytes]:
-    """Place, cancel, place, cancel: even sockets bid up to half the reference price ``tick``, odd ones ask from twice that."""
+    """Place, cancel, place, cancel, inside the collar: even sockets bid below the price ``tick``, odd ones ask above it."""
     side = "buy" if number % 2 == 0 else "sell"
     order = 0
     while True:
-        price = tick // 2 - order % LEVELS if side == "buy" else tick * 2 + order % LEVELS
+        price = tick - 1 - order % LEVELS if side == "buy" else tick + 1 + order % LEVELS
         name = f"{number}-{order}"
         yield (
             f'"method":"place","params":{{"market":"{market}","side":"{side}","price":"{price / 1e8:.8f}",'

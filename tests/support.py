@@ -286,8 +286,12 @@ class PlainClient:
         """Connect and wait for the greeting."""
         socket = await connect(url, compression=None, max_size=2**26, open_timeout=CALL_S, ping_interval=None)
         client = cls(socket, on_message)
-        async with asyncio.timeout(CALL_S):
-            await client._greeted.wait()
+        try:
+            async with asyncio.timeout(CALL_S):
+                await client._greeted.wait()
+        except BaseException:
+            await client.abort()
+            raise
         return client
 
     @classmethod
