@@ -9,19 +9,16 @@ the orders themselves: adding, removing and taking the first are O(1); a new or 
 
 from bisect import bisect_left, insort
 
+from mypy_extensions import mypyc_attr
+
 from engine.events import Accepted
-from engine.types import (
-    ORDER_OPEN,
-    STP_CANCEL_MAKER,
-    STP_NONE,
-    OrderStatus,
-    OrderType,
-    PostOnly,
-    SelfTradePrevention,
-    TimeInForce,
-)
+from engine.members import ORDER_OPEN, STP_CANCEL_MAKER, STP_NONE
+from engine.types import OrderStatus, OrderType, PostOnly, SelfTradePrevention, TimeInForce
 
 
+# Compiled, orders and levels are left out of the cyclic garbage collector, which would walk every one of them again and again.
+# Closed orders are unlinked, so nothing is kept; only an engine that is thrown away whole leaves its book behind.
+@mypyc_attr(acyclic=True)
 class Order:
     """One order, open or closed. While it is open ``qty == filled + remaining``; a closed one has nothing remaining."""
 
@@ -97,6 +94,7 @@ class Order:
         self.next: Order | None = None
 
 
+@mypyc_attr(acyclic=True)
 class Level:
     """The queue at one price: ``head`` is the oldest order, ``qty`` the sum of what remains."""
 

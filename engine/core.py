@@ -29,7 +29,7 @@ from engine.commands import (
     Tick,
     Withdraw,
 )
-from engine.due import Due
+from engine.due import NEVER, Due
 from engine.events import (
     Accepted,
     AccountCreated,
@@ -57,17 +57,12 @@ from engine.limits import (
 )
 from engine.markets.dated import Delivery, Market, Settlement, broken_rule, contracted_hashes, pair
 from engine.matching import Matching
-from engine.rejects import RejectCode
-from engine.risk import post_only_price, reducible, unit_hold
-from engine.types import (
+from engine.members import (
     BUY,
     CANCEL_REQUESTED,
-    FEES_ACCOUNT,
-    FIRST_ACCOUNT,
     FOK,
     GTC,
     GTD,
-    INSURANCE_ACCOUNT,
     IOC,
     LIMIT,
     MARKET,
@@ -78,6 +73,13 @@ from engine.types import (
     ORDER_OPEN,
     POST_ONLY_OFF,
     SELL,
+)
+from engine.rejects import RejectCode
+from engine.risk import post_only_price, reducible, unit_hold
+from engine.types import (
+    FEES_ACCOUNT,
+    FIRST_ACCOUNT,
+    INSURANCE_ACCOUNT,
     BalanceReason,
     CancelReason,
     DeliveryState,
@@ -113,8 +115,11 @@ class Engine:
         # deposits minus withdrawals: what all money in the engine must add up to
         self.deposited: int = 0
         self.due: Due = Due()
-        # (forget_ns, account, key) of every remembered outcome, oldest first
-        self.remembered: deque[tuple[int, int, str]] = deque()
+        # when the oldest outcome is to be forgotten; NEVER when there is none
+        self._forget_ns: int = NEVER
+        # every remembered outcome, oldest first: an order knows its time, account and key, others come with
+        # (placed_ns, account, key)
+        self.remembered: deque[Order | tuple[int, int, str]] = deque()
         self.matching: Matching = Matching(self.accounts, self.orders, self.fees, self.due)
         self._handlers: dict[type, Callable[[Any, Entry, list[Event]], None]] = {
             Place: self._place,
@@ -145,8 +150,7 @@ class Engine:
         out: list[Event] = []
         if self.due.next_ns <= ts_ns:
             self._run_due(ts_ns, out)
-        remembered = self.remembered
-        if remembered and remembered[0][0] <= ts_ns:
+        if self._forget_ns <= ts_ns:
             self._forget(ts_ns)
         self.seq = entry.seq
         self.ts_ns = ts_ns
@@ -155,7 +159,7 @@ class Engine:
 
     def next_due_ns(self) -> int:
         """When the next expiry, gate, delivery or settlement falls due; 0 when nothing is waiting."""
-        return 0 if self.due.next_ns == agenda.NEVER else self.due.next_ns
+        return 0 if self.due.next_ns == NEVER else self.due.next_ns
 
     def _tick(self, command: Tick, entry: Entry, out: list[Event]) -> None:
         """Only time passes."""
@@ -175,18 +179,25 @@ class Engine:
 
     def _remember(self, account: Account, key: str, outcome: Order | Rejected | BalanceChanged, ts_ns: int) -> None:
         account.outcomes[key] = outcome
-        self.remembered.append((ts_ns + self.limits.client_order_id_ns, account.account_id, key))
+        if not self.remembered:
+            self._forget_ns = ts_ns + self.limits.client_order_id_ns
+        self.remembered.append(outcome if isinstance(outcome, Order) else (ts_ns, account.account_id, key))
 
     def _forget(self, ts_ns: int) -> None:
         remembered = self.remembered
-        while remembered and remembered[0][0] <= ts_ns:
-            _, account_id, key = remembered.popleft()
+        while self._forget_ns <= ts_ns:
+            _, account_id, key = memory(remembered.popleft())
             outcomes = self.accounts[account_id].outcomes
             outcome = outcomes[key]
-            if type(outcome) is Order and outcome.status is ORDER_OPEN:
+            if isinstance(outcome, Order) and outcome.status is ORDER_OPEN:
                 outcome.forget = True
             else:
                 del outcomes[key]
+            self._forget_ns = memory(remembered[0])[0] + self.limits.client_order_id_ns if remembered else NEVER
+
+    def recall(self, account_id: int, key: str, outcome: Order | Rejected | BalanceChanged, ts_ns: int) -> None:
+        """Remember an outcome that a snapshot tells of; oldest first."""
+        self._remember(self.accounts[account_id], key, outcome, ts_ns)
 
     # --------------------------------------------------------------------------------------------------------- refusals
 
@@ -542,9 +553,8 @@ class Engine:
 
     def _cancel(self, command: Cancel, entry: Entry, out: list[Event]) -> None:
         account = self.accounts.get(command.account)
-        order: Order | None = None
+        symbol = ""
         bound = 0
-        code: RejectCode | None = None
         if account is None:
             code = RejectCode.ACCOUNT_UNKNOWN
         elif entry.deadline_ns and entry.ts_ns > entry.deadline_ns:
@@ -553,14 +563,14 @@ class Engine:
             order = self._find(account, command.order_id, command.client_order_id)
             if order is None:
                 code = RejectCode.ORDER_UNKNOWN
-            elif self.markets[order.market].state is MARKET_HALTED:
+            else:
+                symbol = order.market
+                market = self.markets[symbol]
+                if market.state is not MARKET_HALTED:
+                    self.matching.cancel(order, account, market, CANCEL_REQUESTED, ORDER_CANCELED, out)
+                    return
                 code = RejectCode.MARKET_HALTED
-        if code is not None:
-            market = order.market if order is not None else ""
-            self._refuse(out, code, bound, account, command.order_id, command.client_order_id, market)
-            return
-        assert order is not None
-        self._end(order, CANCEL_REQUESTED, ORDER_CANCELED, out)
+        self._refuse(out, code, bound, account, command.order_id, command.client_order_id, symbol)
 
     def _cancel_all(self, command: CancelAll, entry: Entry, out: list[Event]) -> None:
         account = self.accounts.get(command.account)
@@ -930,6 +940,13 @@ class Engine:
 _PENDING: Final = Rejected(0, 0, RejectCode.ACCOUNT_UNKNOWN, 0, 0, "", "")
 
 
+def memory(item: Order | tuple[int, int, str]) -> tuple[int, int, str]:
+    """When an outcome was first given, to which account, under which key."""
+    if isinstance(item, Order):
+        return item.ts_ns, item.account, item.client_order_id
+    return item
+
+
 def _by_order_id(order: Order) -> int:
     return order.order_id
 
@@ -946,10 +963,8 @@ def _is_client_order_id(text: str) -> bool:
     """1 to 36 characters of A-Z a-z 0-9 . _ - (no colon: that marks transfers among the remembered outcomes)."""
     if not 0 < len(text) <= CLIENT_ORDER_ID_CHARS_MAX or not text.isascii():
         return False
-    return text.isalnum() or text.translate(_PUNCTUATION).isalnum() or not text.strip("._-")
-
-
-_PUNCTUATION: Final = {ord("."): None, ord("_"): None, ord("-"): None}
+    rest = text.replace("-", "").replace("_", "").replace(".", "")
+    return not rest or rest.isalnum()
 
 
 def _is_destination(url: str, worker: str) -> bool:

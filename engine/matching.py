@@ -11,17 +11,8 @@ from engine.due import EXPIRY, Due
 from engine.events import Canceled, Event, Reduced, Trade
 from engine.ledger import Account, Position, fill_buy, fill_sell, share_ceil
 from engine.markets.dated import Market
-from engine.types import (
-    BUY,
-    ORDER_CANCELED,
-    ORDER_FILLED,
-    SELL,
-    STP_CANCEL_MAKER,
-    STP_NONE,
-    CancelReason,
-    OrderStatus,
-    SelfTradePrevention,
-)
+from engine.members import BUY, ORDER_CANCELED, ORDER_FILLED, SELL, STP_CANCEL_MAKER, STP_NONE
+from engine.types import CancelReason, OrderStatus, SelfTradePrevention
 
 
 class Matching:

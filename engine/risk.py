@@ -3,7 +3,8 @@
 from engine.book import Order
 from engine.ledger import Account
 from engine.markets.dated import Market
-from engine.types import POST_ONLY_SLIDE, PostOnly
+from engine.members import POST_ONLY_SLIDE
+from engine.types import PostOnly
 
 
 def unit_hold(market: Market, is_buy: bool, price: int, reduce_only: bool) -> int:

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct, ValidationError, msgpack
 
 from engine.book import Order
-from engine.core import Engine
+from engine.core import Engine, memory
 from engine.events import Accepted, BalanceChanged, Rejected
 from engine.ledger import Account, Position
 from engine.limits import Limits
@@ -81,7 +81,7 @@ class _Delivery(Struct, array_like=True):
 class _Remembered(Struct, array_like=True):
     """One remembered outcome: an open order (by id), a closed one, or an event."""
 
-    forget_ns: int
+    placed_ns: int
     account: int
     key: str
     open_order: int = 0
@@ -136,7 +136,7 @@ def dump(engine: Engine) -> bytes:
             accounts,
             [_market(engine.markets[symbol]) for symbol in sorted(engine.markets)],
             [_delivery(engine.deliveries[delivery_id]) for delivery_id in sorted(engine.deliveries)],
-            [_remembered(engine, *item) for item in engine.remembered],
+            [_remembered(engine, *memory(item)) for item in engine.remembered],
             list(engine.due.entries),
         )
     )
@@ -171,8 +171,8 @@ def restore(snapshot: bytes) -> Engine:
             _rest(engine, market, _restore_order(order))
     for item in state.deliveries:
         _restore_delivery(engine, item)
-    for memory in state.remembered:
-        _restore_outcome(engine, memory)
+    for remembered in state.remembered:
+        _restore_outcome(engine, remembered)
     for due_ns, kind, key in state.due:
         # orders put their own expiries back when they came to rest
         engine.due.discard(due_ns, kind, key)
@@ -235,13 +235,13 @@ def _delivery(delivery: Delivery) -> _Delivery:
     )
 
 
-def _remembered(engine: Engine, forget_ns: int, account: int, key: str) -> _Remembered:
+def _remembered(engine: Engine, placed_ns: int, account: int, key: str) -> _Remembered:
     outcome = engine.accounts[account].outcomes[key]
     if not isinstance(outcome, Order):
-        return _Remembered(forget_ns, account, key, event=outcome)
+        return _Remembered(placed_ns, account, key, event=outcome)
     if outcome.status is OrderStatus.OPEN:
-        return _Remembered(forget_ns, account, key, open_order=outcome.order_id)
-    return _Remembered(forget_ns, account, key, closed=_order(outcome))
+        return _Remembered(placed_ns, account, key, open_order=outcome.order_id)
+    return _Remembered(placed_ns, account, key, closed=_order(outcome))
 
 
 def _restore_order(saved: _Order) -> Order:
@@ -337,5 +337,4 @@ def _restore_outcome(engine: Engine, saved: _Remembered) -> None:
     else:
         outcome = saved.event
     assert outcome is not None, saved.key
-    engine.accounts[saved.account].outcomes[saved.key] = outcome
-    engine.remembered.append((saved.forget_ns, saved.account, saved.key))
+    engine.recall(saved.account, saved.key, outcome, saved.placed_ns)

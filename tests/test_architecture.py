@@ -18,7 +18,7 @@ PACKAGES = ("engine", "gateway", "hashpit")
 # as markets, stands for all of its modules.
 ENGINE_ROWS = (
     ("types", "limits"),
-    ("rejects",),
+    ("rejects", "members"),
     ("commands", "events"),
     ("book", "due"),
     ("ledger",),
