@@ -2,9 +2,9 @@
 
     python -m gateway DATA [--host HOST] [--port PORT]
 
-SIGTERM or SIGINT ends it gracefully: everything sequenced becomes durable, every socket is closed with 1001. A second signal
-ends it at once, which costs nothing that was acknowledged. Exit codes: 0 after a graceful stop, 1 after a failure, 2 for a
-configuration that cannot be used.
+SIGTERM or SIGINT ends it gracefully: it is announced, clients may cancel for ``server.stop_ms``, everything sequenced becomes
+durable, every socket is closed with 1001. A second signal ends it at once, which costs nothing that was acknowledged. Exit
+codes: 0 after a graceful stop, 1 after a failure, 2 for a configuration that cannot be used.
 """
 
 from hashpit.build import build_kind, prefer_source
@@ -33,25 +33,27 @@ from engine.limits import SECOND_NS
 from gateway import log
 from gateway.auth import KeyStore, KeyStoreError
 from gateway.config import Config, ConfigError, check, load
-from gateway.exchange import Exchange
+from gateway.exchange import Exchange, Taking
 from gateway.feeds import TICK_MS, Feeds
 from gateway.history import History
 from gateway.journal import JournalError
 from gateway.listings import Lister
 from gateway.recovery import Recovered, RecoveryError, Snapshotter, recover, show_progress
 from gateway.sequencer import EngineFailure, Overloaded, Sequencer, Stopped
-from gateway.server import HANDSHAKES_MAX, Server
+from gateway.server import HANDSHAKES_MAX, ListenError, Server
 from gateway.wire import Close
 
 FILES_SPARE: Final = 256
 """File descriptors for everything but sockets: journal, snapshots, logs, libraries."""
 LIST_NS: Final = SECOND_NS
 """How often the lister looks for periods to list."""
+STOP_CHECK_MS: Final = 10
+"""How often a stopping exchange looks whether anybody is still there."""
 
 
 def run(data_dir: Path, config: Config) -> int:
     """Serve ``data_dir`` until a signal or a failure; returns the exit code. Raises ConfigError, JournalError,
-    RecoveryError or KeyStoreError when it cannot start."""
+    RecoveryError, KeyStoreError or ListenError when it cannot start."""
     logger = log.get("gateway")
     feeds = Feeds()
     history = History()
@@ -116,7 +118,7 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
         listed_ns = clock()
         while True:
             now_ns = clock()
-            if now_ns - listed_ns >= LIST_NS and not exchange.shutting_down:
+            if now_ns - listed_ns >= LIST_NS and exchange.taking is Taking.ALL:
                 listed_ns = now_ns
                 try:
                     lister.run(now_ns)
@@ -143,12 +145,18 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
             f"{server.url}  data {data_dir}  epoch {journal.epoch}  seq {engine.seq} ({replayed} replayed)  "
             f"{build_kind()} build"
         )
+        logger.info("started", url=server.url, epoch=journal.epoch, seq=engine.seq, replayed=replayed, build=build_kind())
+        if not engine.markets and not config.listings:
+            say("no market is listed: see [[listings]] in config.toml, or `hashpit market add`")
         failure = await ended
         if failure is None:
             say("stopping")
-            exchange.shutting_down = True
+            logger.info("stopping")
+            exchange.taking = Taking.CANCELS
             feeds.announce("stopping", clock())
             server.stop_accepting()
+            await last_cancels(exchange)
+            exchange.taking = Taking.NONE
             await sequencer.drain()
     except (JournalError, EngineFailure) as error:
         failure = error
@@ -163,12 +171,21 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
             await server.close_all(Close.FAILED, "the exchange failed and stops")
         sequencer.close()
     if failure is not None:
-        if not isinstance(failure, JournalError):
-            logger.error("a bug stopped the exchange", exc_info=failure)
+        bug = None if isinstance(failure, JournalError) else failure
+        logger.error("stopped by a failure", problem=str(failure), seq=engine.seq, exc_info=bug)
         complain(f"stopped: {failure}")
         return 1
     say(f"stopped at seq {engine.seq}")
+    logger.info("stopped", seq=engine.seq)
     return 0
+
+
+async def last_cancels(exchange: Exchange) -> None:
+    """Give those who are logged in ``server.stop_ms`` to cancel what must not stay; no longer than any of them is there."""
+    for _ in range(-(-exchange.config.server.stop_ms // STOP_CHECK_MS)):
+        if not exchange.has_traders:
+            break
+        await asyncio.sleep(STOP_CHECK_MS / 1_000)
 
 
 def stop_on_signals(end: Callable[[BaseException | None], None]) -> None:
@@ -220,11 +237,13 @@ def complain(text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, serve, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m gateway", description="Serve an exchange out of its data directory.")
-    parser.add_argument("data", type=Path, help="data directory; made when it is not there")
+    parser.add_argument("data", type=Path, help="data directory; `hashpit init` makes one")
     parser.add_argument("--host", help="listen here instead of config.toml's server.host")
     parser.add_argument("--port", type=int, help="listen here instead of config.toml's server.port; 0: any free port")
     options = parser.parse_args(arguments)
     try:
+        if not options.data.is_dir():
+            raise ConfigError(f"there is no data directory at {options.data}: run `hashpit init {options.data}`")
         config = load(options.data)
         changes = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
         if changes:
@@ -235,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         complain(str(error))
         return 2
-    except (JournalError, RecoveryError, KeyStoreError) as error:
+    except (JournalError, RecoveryError, KeyStoreError, ListenError) as error:
         complain(str(error))
         return 1
 

@@ -47,6 +47,8 @@ class _Ident(Struct):
 
 
 _LOCATION: Final = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
+_CHARACTERS: Final = re.compile(r"^Expected `str` matching regex '\^\[(?P<set>[^\]]+)\][+*]\\\\Z'$")
+"""Every pattern of the wire is one set of characters, as often as the length allows."""
 _OBJECT: Final = re.compile(r"^Object (?P<what>missing required|contains unknown) field `(?P<name>.*)`$", re.DOTALL)
 
 
@@ -59,6 +61,8 @@ def _explain(problem: str, base: str) -> tuple[str, str]:
     if shape := _OBJECT.match(problem):
         path += f".{shape['name']}"
         problem = "required" if shape["what"] == "missing required" else "unknown field"
+    if pattern := _CHARACTERS.match(problem):
+        problem = f"may have only the characters {pattern['set']}"
     # MessagePack's wording of the same thing differs in one word
     problem = problem.replace("got `None`", "got `null`")
     return (base + path).lstrip("."), problem[:1].lower() + problem[1:]

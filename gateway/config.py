@@ -49,6 +49,8 @@ class ServerConfig(Section, frozen=True):
     connections_per_ip_max: Positive = 1_000
     anonymous_per_ip_max: Positive = 64
     """Sockets of one IP address that have not logged in."""
+    stop_ms: Annotated[int, Meta(ge=0, le=60_000)] = 1_000
+    """When the exchange stops, sockets that are logged in have so long to cancel what must not stay."""
 
 
 class SessionConfig(Section, frozen=True):
@@ -215,6 +217,7 @@ trusted_proxies = []            # IP addresses of proxies whose X-Forwarded-For 
 connections_max = 10000
 connections_per_ip_max = 1000
 anonymous_per_ip_max = 64       # that have not logged in
+stop_ms = 1000                  # time to cancel orders between the announcement of a stop and the end
 
 [session]
 heartbeat_ms = 5000

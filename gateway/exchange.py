@@ -9,6 +9,7 @@ Sans-IO: time is a parameter.
 """
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Final, Protocol
 
 from engine.commands import Command, Entry
@@ -27,6 +28,15 @@ TERMS_MAX: Final = 16_384
 """Markets whose number formats are remembered, those that are settled included; four times what may be listed."""
 KEYS_CHECK_NS: Final = 1_000_000_000
 """How often the key file is looked at for changes made by another process."""
+
+
+class Taking(Enum):
+    """Which commands are taken. Reads and feeds go on until the sockets close."""
+
+    ALL = "all"
+    CANCELS = "cancels"
+    """The exchange is about to stop: who wants no orders in the book meanwhile can still cancel them."""
+    NONE = "none"
 
 
 class Sequencer(Protocol):
@@ -74,8 +84,7 @@ class Exchange:
         self.limiter = limiter if limiter is not None else Limiter(config.rates)
         self.new_challenge = new_challenge
         self.sequencer: Sequencer
-        self.shutting_down = False
-        """From now on every command is refused; reads and feeds go on until the sockets close."""
+        self.taking = Taking.ALL
         self.sessions: dict[Client, None] = {}
         """Every open session."""
         self._terms: dict[str, Terms] = {}
@@ -96,6 +105,11 @@ class Exchange:
         """An entry is durable: the projections learn of it. The sequencer's ``on_durable``."""
         self.history.publish(events)
         self.feeds.publish(entry, events)
+
+    @property
+    def has_traders(self) -> bool:
+        """Whether any open session is logged in."""
+        return any(session.key is not None for session in self.sessions)
 
     def tick(self, now_ns: int) -> None:
         """Heartbeats, deadlines and idle sockets; and the key file, if another process changed it."""

@@ -11,6 +11,7 @@ journal goes on from them, so archives and journal stay one provable chain.
 ::
 
     JournalError
+    ├── JournalMissing      there is no journal
     ├── JournalLocked       another process serves this data directory
     ├── JournalFormat       written by a version that this one does not understand
     ├── JournalCorrupt      a row, or the file around it, is not what was written
@@ -61,6 +62,10 @@ Progress = Callable[[str, int, int], None]
 
 class JournalError(Exception):
     """Something about the journal that a person has to look at. The message says what, where and what can be done."""
+
+
+class JournalMissing(JournalError):
+    """There is no journal where one is expected."""
 
 
 class JournalLocked(JournalError):
@@ -205,7 +210,7 @@ class JournalReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.is_file():
-            raise JournalError(f"there is no journal at {path}; `hashpit init` makes one")
+            raise JournalMissing(f"there is no journal at {path}; `hashpit serve` makes one when it first starts")
         self._db = self._connect(f"{path.absolute().as_uri()}?mode=ro", timeout_s=5.0)
         try:
             self._read_meta()
@@ -355,7 +360,7 @@ class Journal(JournalReader):
     """
 
     def __init__(self, path: Path, limits: Limits | None = None, progress: Progress | None = None) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _acquire_lock(path.with_name("lock"))
         try:
             fault = wal_fault(path.with_name(path.name + "-wal"))
@@ -370,6 +375,10 @@ class Journal(JournalReader):
 
     def _open(self, path: Path, limits: Limits) -> None:
         self.path = path
+        try:
+            path.touch(mode=0o600)  # SQLite makes files that others may read, and gives the WAL the file's mode
+        except OSError as error:
+            raise JournalError(f"cannot open {path}: {error}") from error
         self._db = self._connect(f"{path.absolute().as_uri()}?mode=rwc", timeout_s=5.0)
         try:
             mode = self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -467,7 +476,7 @@ def write_archive(journal: JournalReader, directory: Path, after_seq: int, up_to
     The file appears under its name, ``journal-<first>-<last>.db``, only when it is complete, synced and read back. The
     journal is only read: ``Journal.forget`` removes what an archive holds. Raises JournalError.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
     draft = directory / f"draft-{os.getpid()}.tmp"
     draft.unlink(missing_ok=True)
     base_checksum = journal.checksum_at(after_seq)
@@ -475,6 +484,7 @@ def write_archive(journal: JournalReader, directory: Path, after_seq: int, up_to
         raise JournalError(f"{journal.path} has no row that ends at entry {after_seq}")
     last_seq = after_seq
     try:
+        draft.touch(mode=0o600)
         db = sqlite3.connect(draft, isolation_level=None)
         try:
             db.execute("PRAGMA synchronous = FULL")

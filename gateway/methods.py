@@ -57,6 +57,7 @@ from gateway.algorithms import ALGORITHMS
 from gateway.auth import Key, KeyStoreError, in_window
 from gateway.calls import Call, Caller
 from gateway.channels.base import Channel, Terms
+from gateway.exchange import Taking
 from gateway.history import ClosedOrder
 from gateway.listings import dated_market
 from gateway.sequencer import Overloaded, Stopped
@@ -108,7 +109,8 @@ E = TypeVar("E")
 
 def _submit(call: Call, command: Command, deadline_us: int | None, answer: Answer) -> None:
     """Sequence a command; ``answer`` makes the reply once it is durable."""
-    if call.exchange.shutting_down:
+    taking = call.exchange.taking
+    if taking is Taking.NONE or (taking is Taking.CANCELS and not isinstance(command, Cancel | CancelAll)):
         call.error(ErrorCode.SHUTTING_DOWN, "shutting_down", "the exchange is shutting down")
         return
     try:
@@ -205,8 +207,8 @@ def _info(call: Call, params: wire.NoParams) -> None:
 
 
 def _markets(call: Call, params: wire.NoParams) -> None:
-    listed = call.exchange.engine.markets.values()
-    _read(call, [market_info(market.spec, market.state, _terms(call, market.symbol)) for market in listed])
+    listed = sorted(call.exchange.engine.markets.items())
+    _read(call, [market_info(market.spec, market.state, _terms(call, symbol)) for symbol, market in listed])
 
 
 def _book(call: Call, params: wire.BookParams) -> None:
@@ -898,13 +900,15 @@ def _add_key(call: Call, params: wire.AddKeyParams) -> None:
 
 def _revoke_key(call: Call, params: wire.RevokeKeyParams) -> None:
     """Closes the key's sockets. A key that revokes itself is answered by the close."""
-    _log.info("key to be revoked", key=params.key, by=_own_key_id(call))
+    # Before it is done: the key may be the caller's own, and then its session is gone afterwards.
+    by = _own_key_id(call)
     try:
         revoked = call.exchange.keys.revoke(params.key)
     except KeyStoreError as problem:
         _key_files_failed(call, problem)
         return
     if revoked:
+        _log.info("key revoked by an operator", key=params.key, by=by)
         call.result(wire.RevokeKeyResult(params.key))
     else:
         call.error(ErrorCode.NOT_FOUND, "not_found", "there is no such key", "params.key")

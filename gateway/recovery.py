@@ -35,6 +35,7 @@ from gateway.journal import (
     Journal,
     JournalCorrupt,
     JournalError,
+    JournalMissing,
     JournalReader,
     Progress,
     archive_paths,
@@ -135,7 +136,7 @@ def read_snapshot(path: Path) -> tuple[SnapshotHeader, Engine]:
 def write_snapshot(data_dir: Path, engine: Engine, epoch: str, journal_checksum: bytes) -> Path:
     """Write and verify a snapshot of ``engine``; it has its name only when it is complete. Raises SnapshotError."""
     directory = data_dir / SNAPSHOTS
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     body = dump(engine)
     header = SnapshotHeader(
         SNAPSHOT_FORMAT, epoch, engine.seq, engine.ts_ns, state_hash(engine), journal_checksum.hex(), len(body)
@@ -144,6 +145,7 @@ def write_snapshot(data_dir: Path, engine: Engine, epoch: str, journal_checksum:
     path = directory / f"snapshot-{engine.seq:020d}.bin"
     draft = directory / f"draft-{os.getpid()}.tmp"
     try:
+        draft.touch(mode=0o600)
         with draft.open("wb") as file:
             file.write(content)
             file.write(blake2b(content, digest_size=_CHECKSUM_BYTES).digest())
@@ -183,13 +185,8 @@ def recover(
 
     ``warn`` hears of snapshots that could not be used. Raises JournalError or RecoveryError; nothing was changed then.
     """
-    path = data_dir / JOURNAL
-    if not path.exists() and (snapshot_paths(data_dir) or archive_paths(data_dir / ARCHIVE)):
-        raise RecoveryError(
-            f"{path} is missing, but there are snapshots or archives of it: restore the data directory from a backup, or "
-            f"move them away to start an empty exchange"
-        )
-    journal = Journal(path, limits, progress)
+    _refuse_lost_journal(data_dir)
+    journal = Journal(data_dir / JOURNAL, limits, progress)
     try:
         engine = _restore_newest(data_dir, journal, warn or _ignore)
         start = engine.seq
@@ -203,6 +200,22 @@ def recover(
         journal.close()
         raise
     return Recovered(engine, journal, engine.seq - start)
+
+
+def _refuse_lost_journal(data_dir: Path) -> None:
+    """Raises JournalMissing when there is no journal, and something that was made of it."""
+    path = data_dir / JOURNAL
+    if not path.exists() and (snapshot_paths(data_dir) or archive_paths(data_dir / ARCHIVE)):
+        raise JournalMissing(
+            f"{path} is missing, but there are snapshots or archives of it: restore the data directory from a backup, or "
+            f"move them away to start an empty exchange"
+        )
+
+
+def _open_journal(data_dir: Path) -> JournalReader:
+    """The journal to read. Makes nothing. Raises JournalError."""
+    _refuse_lost_journal(data_dir)
+    return JournalReader(data_dir / JOURNAL)
 
 
 def _ignore(message: str) -> None:
@@ -292,7 +305,7 @@ def make_snapshot(
     ``archive``). Raises RecoveryError, SnapshotError or JournalError; the snapshots and rows from before are still there then.
     """
     assert keep >= 1, keep
-    with _only_one(data_dir / SNAPSHOTS), JournalReader(data_dir / JOURNAL) as journal:
+    with _open_journal(data_dir) as journal, _only_one(data_dir / SNAPSHOTS):
         engine = _restore_newest(data_dir, journal, _ignore)
         start = engine.seq
         for entry in _history(data_dir, journal, start):
@@ -330,8 +343,10 @@ def _archive(data_dir: Path, journal: JournalReader, up_to_seq: int) -> int:
 @contextmanager
 def _only_one(directory: Path) -> Iterator[None]:
     """Keep a second snapshot process out, and clear away what a killed one left."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("w") as lock:
+    directory.mkdir(mode=0o700, exist_ok=True)
+    path = directory / "lock"
+    path.touch(mode=0o600)
+    with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -476,7 +491,7 @@ def verify(data_dir: Path, replay: bool = False, progress: Progress | None = Non
     if wal_fault_text:
         faults.append(wal_fault_text)
     try:
-        journal = JournalReader(data_dir / JOURNAL)
+        journal = _open_journal(data_dir)
     except JournalCorrupt as error:
         faults.append(str(error))
         return findings

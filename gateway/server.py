@@ -11,6 +11,7 @@ per socket, STALL_NS, BACKLOGS_BYTES_MAX over all sockets.
 """
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
@@ -64,6 +65,10 @@ REASON_BYTES_MAX: Final = 123
 
 # Codes that may not travel in a close frame.
 _LOCAL_CODES: Final = frozenset({1004, 1005, 1006, 1015})
+
+
+class ListenError(Exception):
+    """The server cannot listen where it should; the text says where and why."""
 
 
 class Counted(socket.socket):
@@ -356,7 +361,7 @@ class Server:
         self._empty: asyncio.Event | None = None
 
     async def start(self) -> None:
-        """Bind and listen. Raises ConfigError when the address cannot be used."""
+        """Bind and listen. Raises ListenError when the address cannot be used."""
         config = self._config
         self._loop = asyncio.get_running_loop()
         self._door = await self._bind()
@@ -400,7 +405,11 @@ class Server:
                 door.close()
                 raise
         except OSError as error:
-            raise ConfigError(f"server.host, server.port: cannot listen on {config.host}:{config.port}: {error}") from error
+            taken = error.errno == errno.EADDRINUSE
+            hint = "; is another server running there? `--port` chooses another" if taken else ""
+            raise ListenError(
+                f"server.host, server.port: cannot listen on {config.host}:{config.port}: {error.strerror}{hint}"
+            ) from error
         return door
 
     # ------------------------------------------------------------------------------------------------------ admission

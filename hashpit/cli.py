@@ -9,13 +9,15 @@ from hashpit.build import prefer_source
 prefer_source()
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar, cast
+from typing import Annotated, Any, NoReturn, TypeVar, cast, get_args
 
 import msgspec
 import typer
@@ -26,11 +28,12 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway import wire
-from gateway.wire import MarketInfo, Permission
+from gateway.wire import MONEY, MarketInfo, Permission
 from hashpit import __version__
 from hashpit.book import Book
 from hashpit.client import DEFAULT_URL, Client
-from hashpit.errors import HashpitError, Unknown
+from hashpit.errors import HashpitError, RateLimited, Unknown
+from hashpit.explain import error_object, explain, when
 from hashpit.keys import Key, generate
 from hashpit.keys import load as load_key
 from hashpit.replay import command as replay_command
@@ -39,6 +42,10 @@ WATCH_LEVELS = 12
 WATCH_TRADES = 12
 REFRESH_PER_S = 8
 DAY_S = 86_400
+LOGIN_TRIES = 5
+"""How often a command tries to log in while the exchange says that there are too many logins."""
+EXPIRES_S_MAX = 10_000 * DAY_S
+"""What still fits the wire's times; the exchange takes less, and says how much."""
 
 app = typer.Typer(
     help="Hashpit: a self-hosted, real-time exchange for hashrate. New here? Run [bold]hashpit demo[/bold].",
@@ -52,6 +59,8 @@ markets_app = typer.Typer(help="List markets and change their state.", no_args_i
 app.add_typer(accounts_app, name="account")
 app.add_typer(keys_app, name="key")
 app.add_typer(markets_app, name="market")
+destinations_app = typer.Typer(help="Where hashrate that you buy is pointed.", no_args_is_help=True)
+app.add_typer(destinations_app, name="destination")
 
 PIPE_COLUMNS = 200
 """Width of tables that do not go to a terminal, so that nothing in them is cut."""
@@ -59,11 +68,33 @@ PIPE_COLUMNS = 200
 out = Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
 T = TypeVar("T")
 
+
+json_wanted: ContextVar[bool] = ContextVar("json_wanted", default=False)
+"""Whether the command was given --json: the way it speaks of errors, too."""
+
+
+def _remember_json(wanted: bool) -> bool:
+    json_wanted.set(wanted)
+    return wanted
+
+
+def number(text: str) -> str:
+    """A price, quantity or amount as it is typed: .5 is 0.5."""
+    return f"0{text}" if text.startswith(".") else text
+
+
+def symbol(text: str) -> str:
+    """A market as it is typed: in any case."""
+    return text.upper()
+
+
 Url = Annotated[str, typer.Option("--url", envvar="HASHPIT_URL", help="where the exchange listens")]
 KeyFile = Annotated[Path | None, typer.Option("--key", envvar="HASHPIT_KEY", metavar="FILE", help="key file to log in with")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+AsJson = Annotated[bool, typer.Option("--json", callback=_remember_json, help="print JSON instead of text, errors included")]
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="data directory")]
-Market = Annotated[str, typer.Argument(metavar="MARKET", help="such as SHA256-20261124")]
+Market = Annotated[str, typer.Argument(metavar="MARKET", parser=symbol, help="such as SHA256-20261124; see market list")]
+InMarket = Annotated[str | None, typer.Option("--market", metavar="MARKET", parser=symbol, help="in this market only")]
+Limit = Annotated[int, typer.Option(min=1, max=1000, help="how many at most")]
 
 
 class Side(StrEnum):
@@ -94,24 +125,57 @@ class State(StrEnum):
 # ------------------------------------------------------------------------------------------------------------ plumbing
 
 
-def fail(message: str, code: int = 1) -> NoReturn:
-    typer.echo(f"hashpit: {message}", err=True)
+def fail(message: str, code: int = 1, error: dict[str, Any] | None = None) -> NoReturn:
+    """End with a line on standard error; under ``--json`` that is ``{"error": ...}``."""
+    if json_wanted.get():
+        typer.echo(msgspec.json.encode({"error": {**(error or {}), "message": message}}), err=True)
+    else:
+        typer.echo(f"hashpit: {message}", err=True)
     raise typer.Exit(code)
+
+
+def os_text(error: OSError) -> str:
+    """What the system refused, and for which file."""
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+
+
+async def log_in(url: str, key: Key | None) -> Client:
+    """A connected client. Commands typed one after the other by a script are many logins: when they are too many, wait."""
+    for _ in range(LOGIN_TRIES - 1):
+        client = Client(url, key)
+        try:
+            await client.connect()
+            return client
+        except RateLimited as error:
+            await asyncio.sleep(error.retry_after_s)
+    client = Client(url, key)
+    await client.connect()
+    return client
 
 
 def ask(url: str, key_file: Path | None, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
     """Connect, do the work, disconnect. Errors of the SDK become one line and exit code 1."""
 
     async def connected() -> T:
-        async with Client(url, load_key(key_file) if key_file else None) as client:
+        client = await log_in(url, load_key(key_file) if key_file else None)
+        try:
             return await work(client)
+        finally:
+            await client.close()
 
     try:
         return asyncio.run(connected())
     except (HashpitError, ValueError) as error:
-        fail(str(error))
+        fail(explain(error), error=error_object(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def ask_with_key(url: str, key_file: Path | None, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+    """``ask`` for what nobody may do without a key."""
+    if key_file is None:
+        fail("this command needs a key: --key FILE or HASHPIT_KEY", 2)
+    return ask(url, key_file, work)
 
 
 async def surely(client: Client, command: Coroutine[Any, Any, T]) -> T:
@@ -146,14 +210,20 @@ def rows(title: str, columns: Sequence[str], lines: Iterable[Sequence[object]]) 
 
 def fields(title: str, value: msgspec.Struct) -> Table:
     """One thing, a line per field."""
-    table = rows(title, ["", ""], [(name, getattr(value, name)) for name in value.__struct_fields__])
+    table = rows(title, ["", ""], [_field(name, getattr(value, name)) for name in value.__struct_fields__])
     table.show_header = False
     return table
 
 
-def when(us: int) -> str:
-    """A time of the wire for people, in UTC."""
-    return datetime.fromtimestamp(us / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S") if us else ""
+def _field(name: str, value: Any) -> tuple[str, str]:
+    """A field for people: lists without brackets, yes and no, times in UTC."""
+    if isinstance(value, bool):
+        return name, "yes" if value else "no"
+    if isinstance(value, list):
+        return name, " ".join(str(one) for one in value)
+    if name.endswith("_us"):
+        return f"{name.removesuffix('_us')} (UTC)", when(value)
+    return name, str(value)
 
 
 # ------------------------------------------------------------------------------------------------------- the exchange
@@ -167,23 +237,26 @@ def init(data: Data) -> None:
     """
     from gateway.auth import KeyStoreError
     from gateway.config import CONFIG_FILE, TEMPLATE
-    from hashpit.demo import create
+    from hashpit.demo import create, program
 
     try:
         admin = create(data, TEMPLATE)
-    except (FileExistsError, KeyStoreError, HashpitError) as error:
+    except OSError as error:
+        fail(os_text(error))
+    except (KeyStoreError, HashpitError) as error:
         fail(str(error))
     day = datetime.fromtimestamp(time.time() + 2 * DAY_S, UTC).date()
+    hashpit = program()
     typer.echo(
         f"""Made {data / CONFIG_FILE}
      {admin}   (the operator's key: keep it private)
 
 Next:
-  hashpit serve {data}
-  hashpit market list
-  hashpit market add SHA256 --start {day} --price 0.0005 --key {admin}
-  hashpit account create alice --deposit 0.5 --key {admin}
-  hashpit key add --account 100 --permission trade --permission read --out alice.key --key {admin}"""
+  {hashpit} serve {data}
+  {hashpit} market list
+  {hashpit} market add SHA256 --start {day} --price 0.0005 --key {admin}
+  {hashpit} account create alice --deposit 0.5 --key {admin}
+  {hashpit} key add --account 100 --permission trade --permission read --out alice.key --key {admin}"""
     )
 
 
@@ -210,7 +283,7 @@ def serve(
 def demo(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="data directory")] = Path("data/demo"),
     port: Annotated[int, typer.Option(help="port to listen on; 0 lets the system choose")] = 8765,
-    seconds: Annotated[float, typer.Option(help="stop after so long; 0: run until Ctrl-C")] = 0,
+    seconds: Annotated[float, typer.Option(min=0, help="stop after so long; 0: run until Ctrl-C")] = 0,
 ) -> None:
     """Start an exchange with bots and a simulated meter, and say what to type next.
 
@@ -219,12 +292,14 @@ def demo(
     from hashpit.demo import DemoError, run
 
     try:
-        code = asyncio.run(run(data, port, seconds))
+        asyncio.run(run(data, port, seconds))
+    except OSError as error:
+        fail(os_text(error))
     except (DemoError, HashpitError) as error:
         fail(str(error))
     except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C, SIGTERM
-        code = 0
-    raise typer.Exit(code)
+        pass
+    typer.echo("Stopped.")
 
 
 @app.command()
@@ -268,7 +343,11 @@ def verify(
             findings = look(data, replay, progress)
     except (JournalError, OSError) as error:
         fail(str(error))
-    show(findings, as_json, lambda: fields("verify", findings))
+    count = len(findings.faults)
+    found = f"FAULTS: {count}" if count else "OK"
+    told = f"{found}: entries {findings.first_seq} to {findings.last_seq}, snapshots: {findings.snapshots}"
+    hashed = f"state hash after a replay of everything: {findings.state_hash}"
+    show(findings, as_json, lambda: "\n".join([told, *([hashed] if findings.state_hash else []), *findings.faults]))
     if findings.faults:
         raise typer.Exit(1)
 
@@ -278,10 +357,18 @@ app.command("replay")(replay_command)
 # ------------------------------------------------------------------------------------------------------------ accounts
 
 
+class Opened(msgspec.Struct):
+    """A new account and what is in it, in BTC."""
+
+    account: int
+    name: str
+    balance: str
+
+
 @accounts_app.command("create")
 def account_create(
     name: Annotated[str, typer.Argument(help="a name of its own")],
-    deposit: Annotated[str | None, typer.Option(metavar="BTC", help="money to start with")] = None,
+    deposit: Annotated[str | None, typer.Option(metavar="BTC", parser=number, help="money to start with")] = None,
     url: Url = DEFAULT_URL,
     key: KeyFile = None,
     as_json: AsJson = False,
@@ -291,20 +378,35 @@ def account_create(
     Example: hashpit account create alice --deposit 0.5 --key data/admin.key
     """
 
-    async def work(client: Client) -> wire.AccountResult:
-        account = await surely(client, client.create_account(name))
-        if deposit is not None:
-            await surely(client, client.deposit(account.account, deposit))
-        return account
+    if deposit is not None:
+        try:
+            positive = MONEY.parse(deposit) > 0
+        except ValueError as error:
+            fail(f"--deposit: {error}; no account was created", 2)
+        if not positive:
+            fail("--deposit: expected an amount above zero; no account was created", 2)
 
-    account = ask(url, key, work)
+    async def work(client: Client) -> Opened:
+        account = await surely(client, client.create_account(name))
+        if deposit is None:
+            return Opened(account.account, account.name, MONEY.format(0))
+        # An id of its own, so that whoever repeats the deposit by hand does not pay twice.
+        transfer_id = f"open-{account.account}"
+        try:
+            paid = await surely(client, client.deposit(account.account, deposit, transfer_id))
+        except HashpitError as error:
+            again = f"hashpit account deposit {account.account} {deposit} --transfer-id {transfer_id}"
+            fail(f"account {account.account} created; deposit failed: {explain(error)}; run {again}", error=error_object(error))
+        return Opened(account.account, account.name, paid.balance)
+
+    account = ask_with_key(url, key, work)
     show(account, as_json, lambda: fields("account", account))
 
 
 @accounts_app.command("deposit")
 def account_deposit(
     account: Annotated[int, typer.Argument(help="account id")],
-    amount: Annotated[str, typer.Argument(metavar="BTC")],
+    amount: Annotated[str, typer.Argument(metavar="BTC", parser=number)],
     transfer_id: Annotated[str | None, typer.Option(help="the same id again is not paid again")] = None,
     url: Url = DEFAULT_URL,
     key: KeyFile = None,
@@ -314,13 +416,13 @@ def account_deposit(
 
     Example: hashpit account deposit 100 0.25 --transfer-id invoice-7 --key data/admin.key
     """
-    done = ask(url, key, lambda client: surely(client, client.deposit(account, amount, transfer_id)))
+    done = ask_with_key(url, key, lambda client: surely(client, client.deposit(account, amount, transfer_id)))
     show(done, as_json, lambda: fields("deposit", done))
 
 
 @accounts_app.command("withdraw")
 def account_withdraw(
-    amount: Annotated[str, typer.Argument(metavar="BTC")],
+    amount: Annotated[str, typer.Argument(metavar="BTC", parser=number)],
     transfer_id: Annotated[str | None, typer.Option(help="the same id again is not paid again")] = None,
     url: Url = DEFAULT_URL,
     key: KeyFile = None,
@@ -330,7 +432,7 @@ def account_withdraw(
 
     Example: hashpit account withdraw 0.1 --key alice.key
     """
-    done = ask(url, key, lambda client: surely(client, client.withdraw(amount, transfer_id)))
+    done = ask_with_key(url, key, lambda client: surely(client, client.withdraw(amount, transfer_id)))
     show(done, as_json, lambda: fields("withdrawal", done))
 
 
@@ -352,7 +454,7 @@ def account_show(url: Url = DEFAULT_URL, key: KeyFile = None, as_json: AsJson = 
     async def work(client: Client) -> Standing:
         return Standing(await client.balances(), await client.positions(), await client.deliveries())
 
-    standing = ask(url, key, work)
+    standing = ask_with_key(url, key, work)
     if as_json:
         return print_json(standing)
     out.print(fields("balance (BTC)", standing.balance))
@@ -377,7 +479,7 @@ def _proven(view: wire.DeliveryView) -> str:
 def key_add(
     account: Annotated[int, typer.Option(help="account that the key speaks for")],
     out_file: Annotated[Path, typer.Option("--out", metavar="FILE", help="write the new key file here (0600)")],
-    permission: Annotated[list[str], typer.Option(help="read, trade, quote, withdraw, meter or admin; may be given again")],
+    permission: Annotated[list[str], typer.Option(help="read, trade, quote, withdraw, meter, admin; several with commas")],
     hmac: Annotated[bool, typer.Option("--hmac", help="an HMAC secret instead of an Ed25519 pair")] = False,
     ip: Annotated[list[str] | None, typer.Option(help="address or network it may be used from; may be given again")] = None,
     label: Annotated[str, typer.Option(help="a note to find it by")] = "",
@@ -391,19 +493,25 @@ def key_add(
     """
     if out_file.exists():
         fail(f"{out_file} exists; a key file is never overwritten")
+    if not os.access(out_file.parent, os.W_OK | os.X_OK):
+        fail(f"{out_file.parent} is not a directory to write a key file into; no key was made")
+    permissions = [one for many in permission for one in many.split(",")]
+    for one in permissions:
+        if one not in get_args(Permission):
+            fail(f"--permission {one}: expected one of {', '.join(get_args(Permission))}", 2)
     private, public = ("", "") if hmac else generate()
 
     async def work(client: Client) -> wire.AddKeyResult:
         return await client.add_key(
             account,
-            cast(list[Permission], permission),
+            cast(list[Permission], permissions),
             kind="hmac" if hmac else "ed25519",
             public_key=public,
             ip_list=ip or [],
             label=label,
         )
 
-    added = ask(url, key, work)
+    added = ask_with_key(url, key, work)
     try:
         if hmac:
             Key(added.key.key, "hmac", secret=added.secret).save(out_file)
@@ -425,7 +533,7 @@ def key_list(
 
     Example: hashpit key list --account 100 --key data/admin.key
     """
-    found = ask(url, key, lambda client: client.keys(account))
+    found = ask_with_key(url, key, lambda client: client.keys(account))
     lines = [(one.key, one.account, one.kind, " ".join(one.permissions), " ".join(one.ip_list), one.label) for one in found]
     columns = ["key", "account>", "kind", "permissions", "from", "label"]
     show(found, as_json, lambda: rows("keys", columns, lines))
@@ -442,7 +550,7 @@ def key_revoke(
 
     Example: hashpit key revoke k-0123456789abcdef --key data/admin.key
     """
-    revoked = ask(url, key, lambda client: client.revoke_key(key_id))
+    revoked = ask_with_key(url, key, lambda client: client.revoke_key(key_id))
     show(revoked, as_json, lambda: f"{revoked.key} is revoked")
 
 
@@ -476,7 +584,7 @@ def market_list(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
 def market_add(
     algorithm: Annotated[str, typer.Argument(help="such as SHA256")],
     start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="UTC; a whole minute")],
-    price: Annotated[str, typer.Option(help="reference price: BTC per unit per day")],
+    price: Annotated[str, typer.Option(metavar="BTC", parser=number, help="reference price: per unit per day")],
     length: Annotated[int, typer.Option(help="length of the period in seconds")] = 86_400,
     url: Url = DEFAULT_URL,
     key: KeyFile = None,
@@ -487,7 +595,7 @@ def market_add(
     Example: hashpit market add SHA256 --start 2026-11-24 --price 0.0005 --key data/admin.key
     """
     start_us = int(start.replace(tzinfo=UTC).timestamp()) * 1_000_000
-    added = ask(url, key, lambda client: surely(client, client.list_market(algorithm, start_us, length, price)))
+    added = ask_with_key(url, key, lambda client: surely(client, client.list_market(algorithm, start_us, length, price)))
     show(added, as_json, lambda: fields("market", added))
 
 
@@ -503,14 +611,16 @@ def market_state(
 
     Example: hashpit market state SHA256-20261124 halted --key data/admin.key
     """
-    done = ask(url, key, lambda client: surely(client, client.set_market_state(market, state.value)))
+    done = ask_with_key(url, key, lambda client: surely(client, client.set_market_state(market, state.value)))
     show(done, as_json, lambda: f"{done.market} is {done.state}")
 
 
 @markets_app.command("settle")
 def market_settle(
     market: Market,
-    index_price: Annotated[str | None, typer.Option(help="what replacing the hashrate cost")] = None,
+    index_price: Annotated[
+        str | None, typer.Option(metavar="BTC", parser=number, help="what replacing the hashrate cost")
+    ] = None,
     url: Url = DEFAULT_URL,
     key: KeyFile = None,
     as_json: AsJson = False,
@@ -519,7 +629,7 @@ def market_settle(
 
     Example: hashpit market settle SHA256-20261124 --index-price 0.00052 --key data/admin.key
     """
-    done = ask(url, key, lambda client: surely(client, client.settle(market, index_price)))
+    done = ask_with_key(url, key, lambda client: surely(client, client.settle(market, index_price)))
     show(done, as_json, lambda: f"{done.market}: deliveries settled: {len(done.deliveries)}")
 
 
@@ -544,13 +654,26 @@ def book(
 
 
 @app.command()
+def trades(market: Market, limit: Limit = 20, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """List a market's latest trades, newest first.
+
+    Example: hashpit trades SHA256-20261124 --limit 5
+    """
+    found = ask(url, None, lambda client: client.trades(market, limit))
+    lines = [(one.trade_id, when(one.ts_us), one.aggressor_side, one.price, one.qty) for one in found]
+    columns = ["trade>", "time (UTC)", "aggressor", "price>", "qty>"]
+    show(found, as_json, lambda: rows(f"trades in {market}", columns, lines))
+
+
+@app.command()
 def watch(
     market: Market,
-    seconds: Annotated[float, typer.Option(help="stop after so long; 0: until Ctrl-C")] = 0,
+    seconds: Annotated[float, typer.Option(min=0, help="stop after so long; 0: until Ctrl-C")] = 0,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Follow a market's book and trades. With --json, one line per message of its channels.
+    """Follow a market's book and trades. With --json, one line per message of its channels, and
+    {"connected":false} or true when the connection breaks or is back.
 
     Example: hashpit watch SHA256-20261124
     """
@@ -566,9 +689,15 @@ def watch(
 
 
 async def _watch_json(client: Client, market: str) -> None:
+    connected = True
     async with await client.subscribe(f"book.{market}", f"trades.{market}") as messages:
-        async for message in messages:
-            print_json(message)
+        while not messages.ended:
+            for message in messages.take():
+                print_json(message)
+            if client.connected != connected:
+                connected = client.connected
+                print_json({"connected": connected})
+            await messages.wait(1 / REFRESH_PER_S)
 
 
 async def _watch(client: Client, market: str) -> None:
@@ -578,14 +707,18 @@ async def _watch(client: Client, market: str) -> None:
         await client.follow(market, conflated=True) as live,
         await client.subscribe(f"trades.{market}") as messages,
     ):
-        with Live(console=out, refresh_per_second=REFRESH_PER_S, screen=out.is_terminal) as screen:
-            while not live.ended:
-                for message in messages.take():
-                    if isinstance(message.data, list):
-                        trades = [*message.data[::-1], *trades][:WATCH_TRADES]
-                screen.update(_picture(info, live.book, trades, client.connected))
-                await messages.wait(1 / REFRESH_PER_S)
-                await asyncio.sleep(1 / REFRESH_PER_S)
+        try:
+            with Live(console=out, refresh_per_second=REFRESH_PER_S, screen=out.is_terminal) as screen:
+                while not live.ended:
+                    for message in messages.take():
+                        if isinstance(message.data, list):
+                            trades = [*message.data[::-1], *trades][:WATCH_TRADES]
+                    screen.update(_picture(info, live.book, trades, client.connected))
+                    await messages.wait(1 / REFRESH_PER_S)
+                    await asyncio.sleep(1 / REFRESH_PER_S)
+        finally:
+            if not out.is_terminal:
+                typer.echo()  # the one picture that goes elsewhere has no end of line
     typer.echo(f"{market} has ended")
 
 
@@ -608,8 +741,8 @@ def _picture(info: MarketInfo, book: Book, trades: list[wire.TradeView], connect
         tape.add_row(when(trade.ts_us)[11:], Text(trade.price, style=style), trade.qty)
     side_by_side = Table.grid(padding=(0, 4))
     side_by_side.add_row(levels, tape)
-    proven = "proven" if book.synced else f"not current: {book.trouble}"
-    state = f"{info.market}   gate {when(info.gate_us)}   seq {book.seq} {proven}"
+    verified = "verified" if book.synced else f"not current: {book.trouble}"
+    state = f"{info.market}   gate {when(info.gate_us)}   seq {book.seq} {verified}"
     return Group(Text(state if connected else f"{state}   reconnecting", style="bold"), side_by_side, Text("Ctrl-C to stop"))
 
 
@@ -620,12 +753,14 @@ def _picture(info: MarketInfo, book: Book, trades: list[wire.TradeView], connect
 def place(
     market: Market,
     side: Annotated[Side, typer.Argument()],
-    qty: Annotated[str, typer.Argument(help="in the market's speed unit")],
-    price: Annotated[str | None, typer.Option(help="BTC per unit per day; without it, a market order")] = None,
+    qty: Annotated[str, typer.Argument(metavar="QTY", parser=number, help="in the market's speed unit")],
+    price: Annotated[
+        str | None, typer.Option(metavar="BTC", parser=number, help="per unit per day; without it, a market order")
+    ] = None,
     tif: Annotated[TimeInForce | None, typer.Option(help="default: gtc with a price, ioc without")] = None,
     post_only: Annotated[PostOnly, typer.Option(help="never take: reject, or slide the price")] = PostOnly.OFF,
     reduce_only: Annotated[bool, typer.Option("--reduce-only", help="only make the position smaller")] = False,
-    expires_s: Annotated[int | None, typer.Option(help="for gtd: seconds from now")] = None,
+    expires_s: Annotated[int | None, typer.Option(min=1, max=EXPIRES_S_MAX, help="for gtd: seconds from now")] = None,
     client_order_id: Annotated[str | None, typer.Option(help="the same id again is not placed again")] = None,
     url: Url = DEFAULT_URL,
     key: KeyFile = None,
@@ -635,6 +770,9 @@ def place(
 
     Example: hashpit place SHA256-20261124 buy 1.5 --price 0.0005 --key alice.key
     """
+
+    if (tif is TimeInForce.GTD) != (expires_s is not None):
+        fail("--tif gtd and --expires-s SECONDS go together", 2)
 
     async def work(client: Client) -> wire.OrderResult:
         order = client.place(
@@ -650,14 +788,18 @@ def place(
         )
         return await surely(client, order)
 
-    _show_order(ask(url, key, work), as_json)
+    placed = ask_with_key(url, key, work)
+    _show_order(placed, as_json)
+    if placed.status == "canceled" and not as_json:
+        out.print("What is left is canceled, as the order does not wait: the book offers no more within its price.")
 
 
 @app.command()
 def amend(
-    order_id: Annotated[int, typer.Argument()],
-    price: Annotated[str | None, typer.Option(help="new price")] = None,
-    qty: Annotated[str | None, typer.Option(help="new total quantity, filled part included")] = None,
+    order_id: Annotated[int | None, typer.Argument(help="order to change")] = None,
+    client_order_id: Annotated[str | None, typer.Option(help="order to change, by your own id")] = None,
+    price: Annotated[str | None, typer.Option(metavar="BTC", parser=number, help="new price")] = None,
+    qty: Annotated[str | None, typer.Option(metavar="QTY", parser=number, help="new total, filled part included")] = None,
     url: Url = DEFAULT_URL,
     key: KeyFile = None,
     as_json: AsJson = False,
@@ -666,8 +808,13 @@ def amend(
 
     Example: hashpit amend 42 --qty 1.0 --key alice.key
     """
-    command = lambda client: surely(client, client.amend(order_id=order_id, price=price, qty=qty))  # noqa: E731
-    _show_order(ask(url, key, command), as_json)
+    if (order_id is None) == (client_order_id is None):
+        fail("name the order by ORDER_ID or --client-order-id", 2)
+
+    async def work(client: Client) -> wire.OrderResult:
+        return await surely(client, client.amend(order_id=order_id, client_order_id=client_order_id, price=price, qty=qty))
+
+    _show_order(ask_with_key(url, key, work), as_json)
 
 
 def _show_order(order: wire.OrderResult, as_json: bool) -> None:
@@ -686,8 +833,8 @@ def cancel(
     order_id: Annotated[int | None, typer.Argument(help="order to cancel")] = None,
     client_order_id: Annotated[str | None, typer.Option(help="order to cancel, by your own id")] = None,
     everything: Annotated[bool, typer.Option("--all", help="every open order of the account")] = False,
-    market: Annotated[str | None, typer.Option(help="with --all: in this market")] = None,
-    side: Annotated[Side | None, typer.Option(help="with --all: on this side")] = None,
+    market: InMarket = None,
+    side: Annotated[Side | None, typer.Option(help="with --all: on this side only")] = None,
     url: Url = DEFAULT_URL,
     key: KeyFile = None,
     as_json: AsJson = False,
@@ -699,23 +846,25 @@ def cancel(
     """
     if (order_id is not None) + (client_order_id is not None) + everything != 1:
         fail("name one order by ORDER_ID or --client-order-id, or say --all", 2)
+    if (market or side) and not everything:
+        fail("--market and --side go with --all", 2)
     if everything:
         side_name: wire.SideName | None = side.value if side else None
-        gone = ask(url, key, lambda client: surely(client, client.cancel_all(market, side_name)))
+        gone = ask_with_key(url, key, lambda client: surely(client, client.cancel_all(market, side_name)))
         show(gone, as_json, lambda: f"canceled: {len(gone.canceled)}")
         return
     command = lambda client: surely(  # noqa: E731
         client, client.cancel(order_id=order_id, client_order_id=client_order_id)
     )
-    done: wire.CancelResult = ask(url, key, command)
+    done: wire.CancelResult = ask_with_key(url, key, command)
     show(done, as_json, lambda: f"order {done.order_id} canceled: {done.canceled_qty} of it was left")
 
 
 @app.command()
 def orders(
-    market: Annotated[str | None, typer.Option(help="in this market only")] = None,
+    market: InMarket = None,
     closed: Annotated[bool, typer.Option("--closed", help="those closed recently instead of open ones")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    limit: Limit = 100,
     url: Url = DEFAULT_URL,
     key: KeyFile = None,
     as_json: AsJson = False,
@@ -724,12 +873,50 @@ def orders(
 
     Example: hashpit orders --key alice.key
     """
-    found = ask(url, key, lambda client: client.orders(market, "closed" if closed else "open", limit))
+    found = ask_with_key(url, key, lambda client: client.orders(market, "closed" if closed else "open", limit))
     lines = [
         (one.order_id, one.market, one.side, one.price, one.qty, one.filled_qty, one.remaining_qty, one.status) for one in found
     ]
     columns = ["order>", "market", "side", "price>", "qty>", "filled>", "remaining>", "status"]
     show(found, as_json, lambda: rows("orders", columns, lines))
+
+
+@app.command()
+def fills(
+    market: InMarket = None,
+    limit: Limit = 100,
+    url: Url = DEFAULT_URL,
+    key: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the account's latest fills, newest first. Takes a key with the permission read.
+
+    Example: hashpit fills --market SHA256-20261124 --key alice.key
+    """
+    found = ask_with_key(url, key, lambda client: client.fills(market, limit))
+    lines = [
+        (one.trade_id, when(one.ts_us), one.market, one.order_id, one.side, one.price, one.qty, one.fee, one.liquidity)
+        for one in found
+    ]
+    columns = ["trade>", "time (UTC)", "market", "order>", "side", "price>", "qty>", "fee (BTC)>", "as"]
+    show(found, as_json, lambda: rows("fills", columns, lines))
+
+
+@destinations_app.command("set")
+def destination_set(
+    market: Market,
+    pool: Annotated[str, typer.Argument(metavar="POOL", help="stratum+tcp://host:port or stratum+ssl://host:port")],
+    worker: Annotated[str, typer.Argument(metavar="WORKER", help="name of the worker at that pool")],
+    url: Url = DEFAULT_URL,
+    key: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say where hashrate bought in a market shall be pointed. Takes a key with the permission trade.
+
+    Example: hashpit destination set SHA256-20261124 stratum+tcp://pool.example:3333 alice.1 --key alice.key
+    """
+    done = ask_with_key(url, key, lambda client: surely(client, client.set_destination(market, pool, worker)))
+    show(done, as_json, lambda: f"{done.market}: to {done.url}, worker {done.worker}")
 
 
 # --------------------------------------------------------------------------------------------------------------- entry
@@ -745,7 +932,7 @@ def _version(wanted: bool) -> None:
 def root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False,
 ) -> None:
-    pass
+    json_wanted.set(False)
 
 
 def main() -> None:

@@ -136,7 +136,7 @@ class Client:
             if isinstance(cause, HashpitError):
                 raise cause from None
             if cause is not None:
-                raise NotSent(f"no connection to {self.url}: {cause}") from None
+                raise NotSent(f"no connection to {self.url}: {_reason(cause)}") from None
             raise
 
     async def close(self) -> None:
@@ -344,7 +344,7 @@ class Client:
                 async with asyncio.timeout_at(deadline_s):
                     await self._ready.wait()
             except TimeoutError:
-                why = f": {self.trouble}" if self.trouble else ""
+                why = f": {_reason(self.trouble)}" if self.trouble else ": timed out"
                 raise NotSent(f"no connection to {self.url}{why}") from None
         if self._ended is not None:
             raise self._closed()
@@ -680,6 +680,15 @@ class Client:
 
 class _ConnectionBroke(Exception):
     """Given to calls that wait for an answer when their connection breaks."""
+
+
+def _reason(error: BaseException) -> str:
+    """Why there is no connection, and what to look at."""
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused; is `hashpit serve` running there?"
+    return str(error) or type(error).__name__
 
 
 def _text(number: Number, name: str) -> str:

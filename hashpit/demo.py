@@ -32,12 +32,13 @@ from hashpit.bots.taker import Taker, TakerSettings
 from hashpit.client import Client
 from hashpit.errors import Closed, HashpitError, Rejected
 from hashpit.keys import Key, generate, load
-from hashpit.messages import Fill, MarketListed, MarketStateChanged, StatusSnapshot
+from hashpit.messages import DeliveryAssigned, DeliverySettled, Fill, MarketListed, MarketStateChanged, StatusSnapshot
 from hashpit.meter import Meter, MeterSettings
 from hashpit.readers import Subscription
 
 ADMIN_FILE: Final = "admin.key"
 LOG_FILE: Final = "server.log"
+DAY_US: Final = 86_400_000_000
 START_S: Final = 20.0
 """How long the server may take until it listens."""
 STOP_S: Final = 10.0
@@ -46,6 +47,8 @@ MONEY: Final = Decimal(10)
 """BTC that every demo account is given, and topped up to when it has less than half of it at the start."""
 QUOTE_MONEY: Final = Decimal("0.002")
 """BTC per day that one quote of a maker is about worth, whatever the algorithm."""
+BOT: Final = Path("docs/snippets/bot.py")
+"""The bot of the README, where the demo runs in a checkout."""
 LINES: Final = 8
 """Recent trades that the status shows."""
 REFRESH_PER_S: Final = 4
@@ -75,13 +78,17 @@ class DemoError(Exception):
 def create(data: Path, config: str) -> Path:
     """Make a data directory with a configuration and an operator's key; returns the key's file.
 
-    Raises FileExistsError naming what is there already, KeyStoreError or KeyFileError when a file cannot be written.
+    Raises FileExistsError naming what is there already, another OSError, KeyStoreError or KeyFileError when a file cannot be
+    written.
     """
     admin = data / ADMIN_FILE
+    if data.exists() and not data.is_dir():
+        raise NotADirectoryError(f"{data} is not a directory")
     for path in (data / CONFIG_FILE, admin):
         if path.exists():
             raise FileExistsError(f"{path} exists; an exchange lives there already")
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    data.mkdir(parents=True, exist_ok=True)
+    data.chmod(0o700)  # one that was there already, too: keys and journal are for nobody else
     private, public = generate()
     key, _ = KeyStore(data).add(
         FEES_ACCOUNT,
@@ -125,7 +132,8 @@ class Server:
         if found is None:
             await self.__aexit__()
             why = (self._data / LOG_FILE).read_text(errors="replace").strip().splitlines()[-1:]
-            raise DemoError(f"the server did not start: {''.join(why)} (see {self._data / LOG_FILE})")
+            hint = " Is another server running? Choose another --port." if "cannot listen" in "".join(why) else ""
+            raise DemoError(f"the server did not start: {''.join(why)} (see {self._data / LOG_FILE}){hint}")
         self.url = found[1]
         return self
 
@@ -258,6 +266,11 @@ class Board:
             self._tickers.pop(data.market, None)
         elif isinstance(data, Fill):
             self._say(message.ts_us, f"you: {data.side} {data.qty} at {data.price} in {data.market}")
+        elif isinstance(data, DeliveryAssigned):
+            told = f"you: {data.role} of {data.qty} in {data.market}, delivery {data.delivery_id}"
+            self._say(message.ts_us, f"{told}, {clock(data.period_start_us)} to {clock(data.period_end_us)}")
+        elif isinstance(data, DeliverySettled):
+            self._say(message.ts_us, f"you: {settled(data)}")
         elif isinstance(data, list) and message.type == "event":
             market = message.channel.partition(".")[2]
             self.trades += len(data)
@@ -278,10 +291,27 @@ class Board:
         return Group(Text(), table, Text(), *(Text(line, style="dim") for line in self._lines))
 
     def _say(self, ts_us: int, line: str) -> None:
-        line = f"{time.strftime('%H:%M:%S', time.gmtime(ts_us / 1_000_000))} {line}"
+        line = f"{clock(ts_us)} {line}"
         self._lines.append(line)
         if not self._console.is_terminal:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def clock(us: int) -> str:
+    """The time of day of the wire's time, in UTC."""
+    return time.strftime("%H:%M:%S", time.gmtime(us / 1_000_000))
+
+
+def settled(delivery: DeliverySettled) -> str:
+    """One line on how a delivery ended for you."""
+    hundredths = int(delivery.delivered_hashes) * 10_000 // max(1, int(delivery.contracted_hashes))
+    money = (
+        f"paid {delivery.paid}, bond back {delivery.bond_released}"
+        if delivery.role == "seller"
+        else f"refund {delivery.refund}, compensation {delivery.compensation}"
+    )
+    delivered = f"{hundredths // 100}.{hundredths % 100:02} % delivered"
+    return f"delivery {delivery.delivery_id} in {delivery.market} settled: {delivered}, {money} BTC"
 
 
 async def watch(url: str, key: Key, board: Board) -> None:
@@ -322,18 +352,24 @@ async def watch(url: str, key: Key, board: Board) -> None:
 
 def advice(url: str, data: Path, market: MarketInfo) -> str:
     """What to type next."""
-    command = "hashpit" if shutil.which("hashpit") else near(Path(sys.executable).parent / "hashpit")
+    command = program()
     options = "" if url.endswith(":8765/ws") else f" --url {url}"
     key = data / "you.key"
+    bot = f"\n  {near(Path(sys.executable))} {BOT} {url} {key} {market.market}" if BOT.exists() else ""
     return f"""The exchange runs at {url}, its files are in {data}. In another terminal:
 
   {command} watch {market.market}{options}
   {command} book {market.market}{options}
   {command} place {market.market} buy {sized(market, QUOTE_MONEY)} --price {market.reference_price} --key {key}{options}
   {command} orders --key {key}{options}
-  {command} account show --key {key}{options}
+  {command} account show --key {key}{options}{bot}
 
 Ctrl-C stops it; the next `hashpit demo` goes on from here."""
+
+
+def program() -> str:
+    """What to type for ``hashpit`` in the shell that this was started from."""
+    return "hashpit" if shutil.which("hashpit") else near(Path(sys.executable).parent / "hashpit")
 
 
 def near(path: Path) -> str:
@@ -391,7 +427,7 @@ def first_of(failures: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 async def first_market(client: Client) -> MarketInfo:
-    """The daily market that opens next; the server lists markets a moment after it starts."""
+    """The daily market whose gate is next, one of SHA256 if there is any; the server lists markets a moment after it starts."""
     async with await client.subscribe("status") as status, asyncio.timeout(START_S):
         async for message in status:
             match message.data:
@@ -401,9 +437,9 @@ async def first_market(client: Client) -> MarketInfo:
                     markets = [terms]
                 case _:
                     markets = []
-            for market in markets:
-                if market.state == "open" and market.period_end_us - market.period_start_us == 86_400_000_000:
-                    return market
+            daily = [one for one in markets if one.state == "open" and one.period_end_us - one.period_start_us == DAY_US]
+            if daily:
+                return min(daily, key=lambda one: (one.algorithm != "SHA256", one.gate_us, one.market))
     raise DemoError("the exchange lists no daily market")
 
 

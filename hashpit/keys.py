@@ -66,8 +66,9 @@ def generate() -> tuple[str, str]:
 def load(path: Path) -> Key:
     """Read a key file. Raises KeyFileError when it is missing, readable by others, or not a key."""
     try:
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise KeyFileError(f"{path} is open to other users; run: chmod 600 {path}")
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise KeyFileError(f"{path} is not a key file: it is no regular file")
         key = msgspec.json.decode(path.read_bytes(), type=Key)
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
@@ -81,4 +82,6 @@ def load(path: Path) -> Key:
     if not usable:
         field = "private_key" if key.kind == "ed25519" else "secret"
         raise KeyFileError(f"{path}: {field} is not {SECRET_BYTES} bytes in hex")
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):  # only now: nobody is told to change the mode of another file
+        raise KeyFileError(f"{path} is open to other users; run: chmod 600 {path}")
     return key

@@ -21,7 +21,7 @@ What a recorded flow lacks is filled in so that it changes nothing of the matchi
 * **An id is free again when its order is closed.** While it is open, a second of that id is refused (DUPLICATE_ID).
 
 All else is the engine's answer: what it refuses is counted by reason, and the replay goes on. A line that is no command
-stops the replay with FlowError, naming the line and the field, or is only counted when told so.
+stops the replay with LineError, naming the line and the field, or is only counted when told so.
 """
 
 import gzip
@@ -31,7 +31,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final, Literal, TypeAlias
 
@@ -82,7 +82,11 @@ PROGRESS_LINES: Final = 4_096
 
 
 class FlowError(ValueError):
-    """A line of the flow is no command, or the file is no flow. The message names the line and the field."""
+    """The flow, or an option, cannot be used. The message names the field or option."""
+
+
+class LineError(FlowError):
+    """A numbered line of the flow is no command, or cannot be read."""
 
 
 # ------------------------------------------------------------------------------------------------------------- lines
@@ -398,31 +402,34 @@ def replay(
     skip_bad: bool = False,
     progress: bool = False,
 ) -> Report:
-    """Replay the file ``flow``; write its trades and the final book where told.
+    """Replay the file ``flow``; write its trades and the final book where told, both or, after an error, neither.
 
-    Raises FlowError for a bad line (with ``skip_bad`` such lines are only counted), OSError for files.
+    Raises LineError for a bad line (with ``skip_bad`` such lines are only counted), FlowError when all of them are bad, OSError
+    for files.
     """
     started = time.perf_counter()
     run = Replay(tick, lot)
     skipped = 0
     with ExitStack() as stack:
         raw = stack.enter_context(flow.open("rb"))
-        out = stack.enter_context(trades.open("wb")) if trades else None
+        out = stack.enter_context(_whole(trades)) if trades else None
         bar = _Bar(stack, flow) if progress else None
         for number, line in _lines(raw):
             try:
                 matched = run.feed(line)
             except FlowError as error:
                 if not skip_bad:
-                    raise FlowError(f"line {number}: {error}") from None
+                    raise LineError(f"line {number}: {error}") from None
                 skipped += 1
                 continue
             if out is not None and matched:
                 out.writelines(_trade_line(run, *trade) for trade in matched)
             if bar is not None and number % PROGRESS_LINES == 0:
                 bar.show(raw.tell())
-    if book is not None:
-        book.write_bytes(_book_json(run))
+        if skipped and not run.commands:
+            raise FlowError(f"{flow}: not one of its {skipped} lines is a command")
+        if book is not None:
+            stack.enter_context(_whole(book)).write(_book_json(run))
     seconds = time.perf_counter() - started
     return Report(
         commands=run.commands,
@@ -437,6 +444,22 @@ def replay(
     )
 
 
+@contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name only when it was written to the end; a pipe or device is written as it is."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _lines(raw: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Number and text of every line that is not blank, from a plain or gzip file."""
     zipped = raw.read(2) == b"\x1f\x8b"
@@ -448,11 +471,11 @@ def _lines(raw: BinaryIO) -> Iterator[tuple[int, bytes]]:
         try:
             line = text.readline(LINE_BYTES_MAX + 1)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise FlowError(f"line {number}: the gzip file is damaged: {error}") from None
+            raise LineError(f"line {number}: the gzip file is damaged: {error}") from None
         if not line:
             return
         if len(line) > LINE_BYTES_MAX:
-            raise FlowError(f"line {number}: longer than {LINE_BYTES_MAX} bytes")
+            raise LineError(f"line {number}: longer than {LINE_BYTES_MAX} bytes")
         if not line.isspace():
             yield number, line
 
@@ -508,12 +531,25 @@ def command(
 ) -> None:
     """Feed a recorded order flow through the real engine and print one JSON object.
 
+    A line of FLOW is a command, such as
+
+    {"op":"place","id":"a1","side":"buy","price":"6190.84","qty":"1.6"}
+
+    {"op":"amend","id":"a1","qty":"1.0"}
+
+    {"op":"cancel","id":"a1"}
+
+    All fields, and what comes out: docs/REPLAY.md.
+
     Example: hashpit replay flow.jsonl.gz --tick 0.01 --lot 0.00000001 --trades trades.jsonl --book book.json
     """
     try:
         report = replay(flow, tick=tick, lot=lot, trades=trades, book=book, skip_bad=skip_bad, progress=sys.stderr.isatty())
-    except (FlowError, OSError) as error:
+    except LineError as error:
         typer.echo(f"hashpit replay: {flow}: {error}", err=True)
+        raise typer.Exit(2) from None
+    except (FlowError, OSError) as error:
+        typer.echo(f"hashpit replay: {error}", err=True)
         raise typer.Exit(2) from None
     typer.echo(msgspec.json.encode(report).decode())
 

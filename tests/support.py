@@ -41,6 +41,7 @@ port = 0
 connections_max = {connections_max}
 connections_per_ip_max = {connections_max}
 anonymous_per_ip_max = {anonymous_max}
+stop_ms = {stop_ms}
 
 [session]
 heartbeat_ms = {heartbeat_ms}
@@ -75,6 +76,7 @@ def config(
     snapshot_s: int = 30 * 86_400,
     snapshot_entries: int = 1_000_000_000,
     snapshots_kept: int = 3,
+    stop_ms: int = 0,
 ) -> str:
     """A configuration with limits that tests do not run into, and snapshots that are not made, unless they ask for it."""
     return CONFIG.format(
@@ -85,6 +87,7 @@ def config(
         snapshot_s=snapshot_s,
         snapshot_entries=snapshot_entries,
         snapshots_kept=snapshots_kept,
+        stop_ms=stop_ms,
     )
 
 

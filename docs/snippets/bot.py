@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from hashpit.client import Client
+from hashpit.errors import HashpitError
 from hashpit.keys import load
 from hashpit.messages import Fill
 
@@ -13,6 +14,7 @@ from hashpit.messages import Fill
 async def main(url: str, key_file: str, market: str) -> None:
     async with Client(url, load(Path(key_file))) as client:
         terms = await client.market(market)
+        await client.cancel_all(market)  # quotes that an earlier run left behind
         edge = {"buy": -20, "sell": 20}  # ticks away from the reference price
         async with await client.subscribe("account") as account:
             for side in edge:
@@ -25,4 +27,9 @@ async def main(url: str, key_file: str, market: str) -> None:
                     await client.place(market, fill.side, fill.qty, fill.price, post_only="slide")
 
 
-asyncio.run(main(*sys.argv[1:]))  # ws://127.0.0.1:8765/ws data/demo/you.key SHA256-20261124
+try:
+    asyncio.run(main(*sys.argv[1:]))  # URL KEY_FILE MARKET
+except KeyboardInterrupt:
+    pass
+except (HashpitError, ValueError) as error:  # such as a revoked key, or a market that is not listed
+    sys.exit(f"bot: {error}")

@@ -53,7 +53,7 @@ class StatusChannel(Channel):
     def snapshot_data(self, now_ns: int) -> dict[str, Any]:
         return {
             "server": {"state": self._state},
-            "markets": [market_info(spec, state) for spec, state in self._markets.values()],
+            "markets": [market_info(spec, state) for _, (spec, state) in sorted(self._markets.items())],
         }
 
     def _tell(self, data: dict[str, Any], ts_ns: int) -> None:

@@ -125,7 +125,7 @@ def test_is_durable_in_the_sqlite_sense(path: Path) -> None:
 
 
 def test_no_journal_says_how_to_make_one(path: Path) -> None:
-    with pytest.raises(JournalError, match="hashpit init"):
+    with pytest.raises(JournalError, match="hashpit serve"):
         JournalReader(path)
 
 

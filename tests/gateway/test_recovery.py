@@ -34,7 +34,16 @@ from engine.limits import SECOND_NS, Limits
 from engine.snapshot import state_hash
 from engine.types import MarketSpec, OrderType, PostOnly, SelfTradePrevention, Side, TimeInForce
 from gateway import recovery
-from gateway.journal import Journal, JournalCorrupt, JournalError, JournalLocked, JournalReader, archive_paths, encode_batch
+from gateway.journal import (
+    Journal,
+    JournalCorrupt,
+    JournalError,
+    JournalLocked,
+    JournalMissing,
+    JournalReader,
+    archive_paths,
+    encode_batch,
+)
 from gateway.recovery import (
     RecoveryError,
     SnapshotError,
@@ -359,9 +368,32 @@ def test_a_missing_journal_beside_snapshots_is_not_a_new_exchange(tmp_path: Path
     write(tmp_path, 300)
     make_snapshot(tmp_path)
     (tmp_path / "journal.db").unlink()
-    with pytest.raises(RecoveryError, match="is missing"):
-        recover(tmp_path)
-    assert not (tmp_path / "journal.db").exists()
+    before = sorted(tmp_path.rglob("*"))
+    for use in (recover, make_snapshot, verify):
+        with pytest.raises(JournalMissing, match="is missing, but there are snapshots"):
+            use(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("use", [make_snapshot, verify])
+def test_without_a_journal_nothing_is_made(tmp_path: Path, use: Callable[[Path], object]) -> None:
+    for data_dir in (tmp_path, tmp_path / "misspelt"):
+        with pytest.raises(JournalMissing, match=r"no journal at .*; `hashpit serve` makes one"):
+            use(data_dir)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_only_the_owner_can_read(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    write(data_dir, 300)
+    make_snapshot(data_dir)
+    with Journal(data_dir / "journal.db") as journal:
+        archive(data_dir, journal, 200)
+        made = [data_dir, *data_dir.rglob("*")]
+        modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in made}
+        assert any("journal.db-wal" in name for name in modes)
+        assert any("archive/journal-" in name for name in modes)
+    assert {name: mode for name, mode in modes.items() if mode & 0o077} == {}
 
 
 def test_an_engine_that_fails_in_replay_names_the_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -461,7 +461,6 @@ async def test_a_second_server_refuses_the_same_data(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("[server]\nhost = '0.0.0.0'", "server.host: '0.0.0.0' is not loopback"),
-        ("[server]\nhost = '192.0.2.1'\nallow_plain_remote = true", "server.host, server.port: cannot listen on 192.0.2.1"),
         ("[server]\ntls_certificate = 'no.pem'\ntls_key = 'no.pem'", "server.tls_certificate, server.tls_key: cannot be used"),
         ("[[listings]]\nalgorithm = 'SHA3'", "listings[0].algorithm: 'SHA3' is none of"),
     ],
@@ -472,6 +471,78 @@ async def test_a_configuration_that_cannot_work_stops_the_start(tmp_path: Path, 
     assert done.returncode == 2
     assert problem in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_an_address_that_is_not_to_be_had_may_be_later(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[server]\nhost = '192.0.2.1'\nallow_plain_remote = true")
+    done = await run_gateway(tmp_path)
+    assert done.returncode == 1
+    assert "hashpit: server.host, server.port: cannot listen on 192.0.2.1:8765: " in done.stderr
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        (tmp_path / "config.toml").write_text(f"[server]\nport = {taken.getsockname()[1]}")
+        done = await run_gateway(tmp_path)
+    assert done.returncode == 1
+    assert "is another server running there? `--port` chooses another" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_a_misspelt_directory_is_not_made(tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+    for name in ("misspelt", "a-file"):
+        done = await run_gateway(tmp_path / name)
+        assert done.returncode == 2
+        assert f"run `hashpit init {tmp_path / name}`" in done.stderr
+    assert not (tmp_path / "misspelt").exists()
+
+
+async def test_the_log_tells_of_start_and_stop(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", "[server]\nport = 0\n[log]\nformat = 'json'")
+    await server.start()
+    assert await server.stop() == 0
+    events = [json.loads(line) for line in server.log_text().splitlines()]
+    assert [event["event"] for event in events] == ["started", "stopping", "stopped"]
+    assert events[0]["url"].startswith("ws://127.0.0.1:")
+
+
+def test_an_exchange_without_markets_says_so(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[server]\nport = 0")
+    command = [sys.executable, "-m", "gateway", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(2)]
+        process.terminate()
+    assert lines[0].startswith("hashpit: ws://127.0.0.1:")
+    assert "no market is listed" in lines[1]
+
+
+async def test_cancels_are_taken_for_a_while_when_the_exchange_stops(tmp_path: Path) -> None:
+    async with running(tmp_path / "data", config(stop_ms=60_000)) as server:
+        key = await server.trader("maker", "1")
+        async with PlainClient.to(server, key) as maker:
+            market = (await maker.call("markets"))[0]["market"]
+            order = {"market": market, "side": "sell", "price": "0.0005", "qty": "1"}
+            placed = [(await maker.call("place", **order))["order_id"] for _ in range(2)]
+            await maker.call("subscribe", channels=["status"])
+            stopped = asyncio.create_task(server.stop())
+            assert (await next_of(maker, "status"))["data"] == {"event": "server", "state": "stopping"}
+            with pytest.raises(RpcError) as refused:
+                await maker.call("place", **order)
+            assert refused.value.data["reason"] == "shutting_down"
+            assert (await maker.call("cancel", order_id=placed[0]))["order_id"] == placed[0]
+            assert not stopped.done()
+        # The last one who was logged in is gone: there is nothing to wait for.
+        assert await stopped == 0
+        await server.start()
+        async with PlainClient.to(server, key) as maker:
+            assert [order["order_id"] for order in await maker.call("orders")] == placed[1:]
+
+
+async def test_the_time_for_cancels_ends(tmp_path: Path) -> None:
+    async with running(tmp_path / "data", config(stop_ms=50)) as server:
+        client = await PlainClient.open(server.url)
+        await client.login(server.operator)
+        assert await server.stop() == 0
+        assert await client.closed() == Close.GOING_AWAY
 
 
 async def run_gateway(data_dir: Path) -> subprocess.CompletedProcess[str]:

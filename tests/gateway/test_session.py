@@ -19,7 +19,7 @@ from gateway.channels.base import BACKLOG_BYTES_MAX
 from gateway.codec import CODECS, JSON, MSGPACK, Codec
 from gateway.config import Bucket as Rate
 from gateway.config import Config, RateConfig, ServerConfig, SessionConfig
-from gateway.exchange import KEYS_CHECK_NS
+from gateway.exchange import KEYS_CHECK_NS, Taking
 from gateway.methods import METHODS
 from gateway.ratelimit import PROTOCOL_ERRORS, REFUSALS, Limiter
 from gateway.session import TRANSITIONS, State, Step
@@ -1167,12 +1167,55 @@ COMMANDS: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("method", "params"), COMMANDS)
 def test_no_commands_while_shutting_down(stage: Stage, method: str, params: dict[str, Any]) -> None:
     link = stage.trader()
-    stage.exchange.shutting_down = True
+    stage.exchange.taking = Taking.NONE
     before = stage.engine.seq
     refused = refusal(link, method, **params)
     assert (refused.code, refused.data["reason"]) == (ErrorCode.SHUTTING_DOWN, "shutting_down")
     assert stage.engine.seq == before
     link.call("balances")
+
+
+@pytest.mark.parametrize(("method", "params"), COMMANDS)
+def test_cancels_only_while_about_to_stop(stage: Stage, method: str, params: dict[str, Any]) -> None:
+    link = stage.trader()
+    order_id = link.call("place", **GOOD)["order_id"]
+    stage.exchange.taking = Taking.CANCELS
+    if "order_id" in params:
+        params = params | {"order_id": order_id}
+    if method.startswith("cancel"):
+        link.call(method, **params)
+        assert not stage.engine.orders
+    else:
+        assert refusal(link, method, **params).code == ErrorCode.SHUTTING_DOWN
+        assert [*stage.engine.orders] == [order_id]
+
+
+def test_the_operator_cancels_for_others_while_about_to_stop(stage: Stage) -> None:
+    link, operator = stage.trader(), stage.operator()
+    order_id = link.call("place", **GOOD)["order_id"]
+    stage.exchange.taking = Taking.CANCELS
+    account = stage.engine.orders[order_id].account
+    assert operator.call("account_cancel_all", account=account)["canceled"] == [order_id]
+
+
+def test_traders_are_those_who_are_logged_in(stage: Stage) -> None:
+    seen = [stage.exchange.has_traders]
+    stage.link()
+    seen.append(stage.exchange.has_traders)
+    link = stage.trader()
+    seen.append(stage.exchange.has_traders)
+    link.call("logout")
+    seen.append(stage.exchange.has_traders)
+    assert seen == [False, False, True, False]
+
+
+def test_markets_are_sorted_by_name(stage: Stage) -> None:
+    operator, start_us = stage.operator(), START_NS // 1_000 + 3_600 * 10**6
+    for algorithm in ("SCRYPT", "KHEAVYHASH"):
+        operator.call("list_market", algorithm=algorithm, start_us=start_us, length_s=3_600, reference_price="0.00001")
+    names = [market["market"] for market in operator.call("markets")]
+    assert len(names) == 3
+    assert names == sorted(names)
 
 
 def test_an_exchange_that_cannot_take_more(stage: Stage) -> None:

@@ -1,6 +1,5 @@
 """The command line: every command against a real exchange, and what it says when something is wrong."""
 
-import asyncio
 import gzip
 import json
 import os
@@ -16,9 +15,12 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from gateway.wire import ErrorData
 from hashpit import __version__, keys
 from hashpit.cli import app
+from hashpit.client import Client
 from hashpit.demo import CONFIG, DemoError, Server, create
+from hashpit.errors import RateLimited
 from tests.hashpit.conftest import Exchange
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -60,7 +62,8 @@ class Shell:
         return file
 
     def market(self) -> str:
-        return asyncio.run(self.exchange.market())
+        """The open market whose gate comes last."""
+        return max(str(one["market"]) for one in self.ask("market", "list") if one["state"] == "open")
 
 
 # --- Help -------------------------------------------------------------------------------------------------------------
@@ -207,7 +210,54 @@ def test_watch_prints_lines_for_programs(shell: Shell) -> None:
     assert {json.loads(line)["channel"] for line in lines} == {f"book.{market}", f"trades.{market}"}
     picture = shell.run("watch", market, "--seconds", "0.5")
     assert market in picture
-    assert "proven" in picture
+    assert "verified" in picture
+    assert picture.endswith("\n")
+
+
+def test_fills_trades_and_destinations(shell: Shell, tmp_path: Path) -> None:
+    market = shell.market()
+    seller, buyer = (shell.open_account(name, tmp_path) for name in ("fills-seller", "fills-buyer"))
+    shell.run("place", market.lower(), "sell", ".5", "--price", ".0005", "--client-order-id", "ask", "--key", seller)
+    amended = shell.ask("amend", "--client-order-id", "ask", "--qty", "0.4", "--key", seller)
+    assert amended["remaining_qty"] == "0.400"
+    shell.run("place", market, "buy", "0.4", "--key", buyer)
+    (fill,) = shell.ask("fills", "--market", market.lower(), "--key", buyer)
+    assert (fill["qty"], fill["liquidity"]) == ("0.400", "taker")
+    assert shell.ask("trades", market, "--limit", 1)[0]["qty"] == "0.400"
+    assert "0.400" in shell.run("trades", market)
+    assert "taker" in shell.run("fills", "--key", buyer)
+    text = shell.run("destination", "set", market, "stratum+tcp://pool.example:3333", "w.1", "--key", buyer)
+    assert "stratum+tcp://pool.example:3333, worker w.1" in text
+    gone = shell.run("cancel", "--client-order-id", "ask", "--key", seller, code=1)
+    assert "is filled, 0.400 of 0.400 filled" in gone
+    assert "name the order" in shell.run("amend", "--qty", "1", "--key", seller, code=2)
+
+
+def test_a_market_order_into_an_empty_book_says_why_it_is_gone(shell: Shell, tmp_path: Path) -> None:
+    key = shell.open_account("lonely", tmp_path)
+    assert "the book offers no more" in shell.run("place", shell.market(), "buy", "0.5", "--key", key)
+
+
+def test_an_account_is_not_created_for_money_that_cannot_be(shell: Shell) -> None:
+    admin = shell.exchange.admin
+    for amount in ("1x", "0", "0.000000000001"):
+        assert "no account was created" in shell.run("account", "create", "poor", "--deposit", amount, "--key", admin, code=2)
+    assert shell.admin("account", "create", "poor", "--deposit", ".5")["balance"] == "0.50000000000"
+    text = shell.run("account", "create", "rich", "--deposit", "92233720", "--key", admin, code=1)
+    found = re.search(r"account (\d+) created; deposit failed: .* BTC .*; run hashpit (.*)", text)
+    assert found is not None, text
+    assert found[2] == f"account deposit {found[1]} 92233720 --transfer-id open-{found[1]}"
+
+
+def test_a_key_is_not_made_without_a_place_for_its_file(shell: Shell, tmp_path: Path) -> None:
+    before = shell.admin("key", "list")
+    words = ("key", "add", "--account", 1, "--key", shell.exchange.admin)
+    assert "no key was made" in shell.run(*words, "--permission", "read", "--out", tmp_path / "no" / "x.key", code=1)
+    text = shell.run(*words, "--permission", "read,fly", "--out", tmp_path / "x.key", code=2)
+    assert "--permission fly: expected one of read, trade" in text
+    assert shell.admin("key", "list") == before
+    added = shell.admin("key", "add", "--account", 1, "--permission", "read,meter", "--out", tmp_path / "x.key")
+    assert added["permissions"] == ["read", "meter"]
 
 
 # --- What goes wrong --------------------------------------------------------------------------------------------------
@@ -216,7 +266,7 @@ def test_watch_prints_lines_for_programs(shell: Shell) -> None:
 def test_errors_are_one_line_and_say_what(shell: Shell, tmp_path: Path) -> None:
     market = shell.market()
     key = shell.open_account("erring", tmp_path, "--permission", "read")
-    assert "place takes a login" in shell.run("place", market, "buy", "1", "--price", "1", code=1)
+    assert "--key FILE or HASHPIT_KEY" in shell.run("place", market, "buy", "1", "--price", "1", code=2)
     text = shell.run("place", market, "buy", "1", "--price", "1", "--key", key, code=1)
     assert "permission" in text
     assert len(text.splitlines()) == 1
@@ -228,9 +278,58 @@ def test_errors_are_one_line_and_say_what(shell: Shell, tmp_path: Path) -> None:
     assert "chmod 600" in shell.run("orders", "--key", key, code=1)
 
 
+def test_errors_speak_the_units_of_the_market(shell: Shell, tmp_path: Path) -> None:
+    key = shell.open_account("units", tmp_path)
+    words = ("place", shell.market(), "buy", "1", "--key", key)
+    assert "a quantity is at least 0.001 [1207" in shell.run(*words[:3], "0", *words[4:], "--price", "0.0005", code=1)
+    assert "a price in this market is at most 1.00000000 [1206" in shell.run(*words, "--price", "2", code=1)
+    assert "more than the 1.00000000000 BTC available [1405" in shell.run(*words, "--price", "1", code=1)
+    late = ("--price", "0.0005", "--tif", "gtd", "--expires-s", 10**8)
+    assert re.search(r"at most \d+ s ahead", shell.run(*words, *late, code=1))
+    assert "--expires-s" in shell.run(*words, "--price", "0.0005", "--tif", "gtd", code=2)
+    error = json.loads(shell.run(*words, "--price", "1", "--json", code=1))["error"]
+    assert (error["code"], error["data"]["field"], error["data"]["bound"]) == (1405, "params.qty", "1.00000000000")
+
+
+def test_many_commands_in_a_row_wait_for_their_logins(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect, tries = Client.connect, []
+
+    async def throttled(client: Client) -> None:
+        tries.append(client)
+        if len(tries) < 3:
+            raise RateLimited(-32003, "too many logins", ErrorData("rate_limited", retry_after_ms=1))
+        await connect(client)
+
+    monkeypatch.setattr(Client, "connect", throttled)
+    assert shell.ask("market", "list")
+    assert len(tries) == 3
+
+
+def test_only_a_key_file_is_told_to_change_its_mode(shell: Shell, tmp_path: Path) -> None:
+    text = tmp_path / "README.md"
+    text.write_text("# no key")
+    text.chmod(0o644)
+    for path in (text, tmp_path):
+        told = shell.run("orders", "--key", path, code=1)
+        assert "is not a key file" in told
+        assert "chmod" not in told
+
+
+def test_init_where_there_can_be_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "data"):
+        done = CliRunner().invoke(app, ["init", str(path)])
+        assert done.exit_code == 1
+        assert len(done.output.splitlines()) == 1, done.output
+    (tmp_path / "open").mkdir(mode=0o755)
+    assert CliRunner().invoke(app, ["init", str(tmp_path / "open")]).exit_code == 0
+    assert (tmp_path / "open").stat().st_mode & 0o777 == 0o700
+
+
 def test_no_server(shell: Shell) -> None:
     text = shell.run("market", "list", "--url", "ws://127.0.0.1:1/ws", code=1)
     assert "no connection to ws://127.0.0.1:1/ws" in text
+    assert "is `hashpit serve` running there?" in text
 
 
 # --- Data directories -------------------------------------------------------------------------------------------------
@@ -332,6 +431,7 @@ def test_the_demo_trades_and_starts_again(tmp_path: Path) -> None:
     rest, _ = process.communicate(timeout=20)
     assert process.returncode == 0, rest
     assert "Traceback" not in rest
+    assert rest.endswith("Stopped.\n")
     checked = CliRunner().invoke(app, ["verify", str(data), "--replay", "--json"])
     assert json.loads(checked.output)["faults"] == []
 

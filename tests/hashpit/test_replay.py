@@ -14,7 +14,7 @@ import pytest
 from engine.invariants import check
 from engine.types import Side
 from hashpit import replay as module
-from hashpit.replay import FlowError, Replay, Report, replay
+from hashpit.replay import FlowError, LineError, Replay, Report, replay
 
 Line = dict[str, Any]
 
@@ -412,3 +412,29 @@ def test_command_line(tmp_path: Path) -> None:
     assert "`id`" in bad.stderr
 
     assert command(tmp_path / "missing.jsonl").returncode == 2
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    trades, book = tmp_path / "t.jsonl", tmp_path / "b.json"
+    trades.write_text("of an earlier run")
+    bad = write(tmp_path, [*EXAMPLE, '{"op":"cancel"}'])
+    with pytest.raises(LineError, match="line "):
+        replay(bad, trades=trades, book=book)
+    assert trades.read_text() == "of an earlier run"
+    assert not book.exists()
+    assert not [*tmp_path.glob("*.part")]
+    replay(bad, trades=trades, book=book, skip_bad=True)
+    assert len(trades.read_text().splitlines()) == 2
+    assert set(json.loads(book.read_text())) == {"bids", "asks"}
+
+
+def test_a_flow_without_any_command(tmp_path: Path) -> None:
+    done = command(write(tmp_path, ["{}", "what"]), "--skip-bad")
+    assert done.returncode == 2
+    assert "not one of its 2 lines is a command" in done.stderr
+
+
+def test_the_file_is_named_for_its_lines_only(tmp_path: Path) -> None:
+    flow = write(tmp_path, EXAMPLE)
+    assert command(flow, "--tick", "x").stderr.startswith("hashpit replay: tick: ")
+    assert f"{flow}: line 1: " in command(write(tmp_path, ["{}"])).stderr
