@@ -131,7 +131,7 @@ def dump(engine: Engine) -> bytes:
             engine.seq,
             engine.ts_ns,
             engine.next_account,
-            engine.next_delivery,
+            engine.delivering.next_delivery,
             engine.deposited,
             accounts,
             [_market(engine.markets[symbol]) for symbol in sorted(engine.markets)],
@@ -159,7 +159,7 @@ def restore(snapshot: bytes) -> Engine:
     engine.seq = state.seq
     engine.ts_ns = state.ts_ns
     engine.next_account = state.next_account
-    engine.next_delivery = state.next_delivery
+    engine.delivering.next_delivery = state.next_delivery
     engine.deposited = state.deposited
     for spec in state.markets:
         _restore_market(engine, spec)
