@@ -1,7 +1,8 @@
 """The engine: a deterministic function from entries to events. No IO, clock, randomness or floats.
 
     core.py                     start here: Engine.apply(entry) -> events, the one dispatch table
-    types.py members.py limits.py     ids, enums, MarketSpec; the enum members of the hot path; every bound by name
+    types.py limits.py          ids, enums, MarketSpec; every bound by name
+    members.py                  the enum members of the hot path, each under a name of its own
     commands.py events.py       what goes in; what comes out
     rejects.py                  numbered refusals in order of precedence
     book.py matching.py         price levels and queues; the aggressor's walk

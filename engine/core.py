@@ -53,7 +53,7 @@ from engine.limits import (
     WORKER_CHARS_MAX,
     Limits,
 )
-from engine.markets.dated import Delivery, Market, broken_rule
+from engine.markets.dated import Delivery, Market, broken_rule, waited_hashes
 from engine.matching import Matching
 from engine.members import (
     BUY,
@@ -704,6 +704,8 @@ class Engine:
         for delivery_id in market.deliveries:
             delivery = self.deliveries[delivery_id]
             if delivery.buyer == command.account and (delivery.url, delivery.worker) != (command.url, command.worker):
+                if not delivery.url and delivery.state is DeliveryState.RUNNING:
+                    delivery.waited_hashes = waited_hashes(market.spec, delivery.contracted_hashes, entry.ts_ns)
                 delivery.url = command.url
                 delivery.worker = command.worker
                 self.delivering.tell(delivery, out)

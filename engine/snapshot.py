@@ -75,6 +75,7 @@ class _Delivery(Struct, array_like=True):
     state: DeliveryState
     proven_hashes: str
     excused_hashes: str
+    waited_hashes: str
     shares: int
 
 
@@ -231,6 +232,7 @@ def _delivery(delivery: Delivery) -> _Delivery:
         delivery.state,
         str(delivery.proven_hashes),
         str(delivery.excused_hashes),
+        str(delivery.waited_hashes),
         delivery.shares,
     )
 
@@ -324,6 +326,7 @@ def _restore_delivery(engine: Engine, saved: _Delivery) -> None:
     delivery.state = saved.state
     delivery.proven_hashes = int(saved.proven_hashes)
     delivery.excused_hashes = int(saved.excused_hashes)
+    delivery.waited_hashes = int(saved.waited_hashes)
     delivery.shares = saved.shares
     engine.deliveries[delivery.delivery_id] = delivery
 
