@@ -31,6 +31,7 @@ HOT_MODULES = (
     "engine/markets/dated.py",
     "engine/risk.py",
     "engine/matching.py",
+    "engine/delivery.py",
     "engine/core.py",
 )
 

@@ -2,12 +2,16 @@
 
     core.py                     start here: Engine.apply(entry) -> events, the one dispatch table
     types.py limits.py          ids, enums, MarketSpec; every bound by name
+    members.py                  the enum members of the hot path, each under a name of its own
     commands.py events.py       what goes in; what comes out
     rejects.py                  numbered refusals in order of precedence
-    book.py matching.py         price levels and queues; the aggressor's walk (compiled when possible)
-    ledger.py risk.py           conserved double entries (compiled when possible); holds and releases
+    book.py matching.py         price levels and queues; the aggressor's walk
+    ledger.py risk.py           conserved money; what an order holds and may do
+    due.py delivery.py          what falls due, and when; from positions at the gate to settled money
     markets/                    one file per kind of market
     snapshot.py invariants.py   dump, restore, state_hash; everything that must always be true
+
+The modules from members.py to core.py are compiled when there is a C compiler.
 
 tests/test_architecture.py holds the exact order of imports.
 """

@@ -29,15 +29,13 @@ from engine.commands import (
     Tick,
     Withdraw,
 )
+from engine.delivery import Delivering
 from engine.due import NEVER, Due
 from engine.events import (
     Accepted,
     AccountCreated,
     Amended,
     BalanceChanged,
-    DeliveryAssigned,
-    DeliverySettled,
-    DeliveryUpdated,
     DestinationSet,
     Event,
     MarketListed,
@@ -55,7 +53,7 @@ from engine.limits import (
     WORKER_CHARS_MAX,
     Limits,
 )
-from engine.markets.dated import Delivery, Market, Settlement, broken_rule, contracted_hashes, pair
+from engine.markets.dated import Delivery, Market, broken_rule, waited_hashes
 from engine.matching import Matching
 from engine.members import (
     BUY,
@@ -111,7 +109,6 @@ class Engine:
         self.markets: dict[str, Market] = {}
         self.orders: dict[int, Order] = {}
         self.deliveries: dict[int, Delivery] = {}
-        self.next_delivery: int = 1
         # deposits minus withdrawals: what all money in the engine must add up to
         self.deposited: int = 0
         self.due: Due = Due()
@@ -121,6 +118,7 @@ class Engine:
         # (placed_ns, account, key)
         self.remembered: deque[Order | tuple[int, int, str]] = deque()
         self.matching: Matching = Matching(self.accounts, self.orders, self.fees, self.due)
+        self.delivering: Delivering = Delivering(self.accounts, self.markets, self.deliveries, self.insurance, self.due)
         self._handlers: dict[type, Callable[[Any, Entry, list[Event]], None]] = {
             Place: self._place,
             Amend: self._amend,
@@ -173,9 +171,9 @@ class Engine:
             elif kind == agenda.GATE:
                 self._gate(self.markets[str(key)], out)
             elif kind == agenda.START:
-                self._start(self.markets[str(key)], out)
+                self.delivering.start(self.markets[str(key)], out)
             else:
-                self._settle_market(self.markets[str(key)], 0, out)
+                self.delivering.settle(self.markets[str(key)], 0, out)
 
     def _remember(self, account: Account, key: str, outcome: Order | Rejected | BalanceChanged, ts_ns: int) -> None:
         account.outcomes[key] = outcome
@@ -706,9 +704,11 @@ class Engine:
         for delivery_id in market.deliveries:
             delivery = self.deliveries[delivery_id]
             if delivery.buyer == command.account and (delivery.url, delivery.worker) != (command.url, command.worker):
+                if not delivery.url and delivery.state is DeliveryState.RUNNING:
+                    delivery.waited_hashes = waited_hashes(market.spec, delivery.contracted_hashes, entry.ts_ns)
                 delivery.url = command.url
                 delivery.worker = command.worker
-                self._tell_delivery(delivery, out)
+                self.delivering.tell(delivery, out)
 
     # ---------------------------------------------------------------------------------------------------------- markets
 
@@ -754,105 +754,9 @@ class Engine:
         if market.state is not MarketState.CLOSED:
             market.state = MarketState.CLOSED
             out.append(MarketStateChanged(market.symbol, MarketState.CLOSED))
-        shorts: list[tuple[int, int]] = []
-        longs: list[tuple[int, int]] = []
-        for account_id, position in market.positions.items():
-            if position.qty < 0:
-                shorts.append((account_id, -position.qty))
-            elif position.qty > 0:
-                longs.append((account_id, position.qty))
-        for seller, buyer, qty in pair(shorts, longs):
-            self._assign(market, seller, buyer, qty, out)
-        if market.deliveries:
-            self.due.add(market.spec.period_start_ns, agenda.START, market.symbol)
-            self.due.add(market.spec.settle_ns, agenda.SETTLEMENT, market.symbol)
-        else:
-            self._retire(market, out)
-
-    def _assign(self, market: Market, seller_id: int, buyer_id: int, qty: int, out: list[Event]) -> None:
-        """Move ``qty`` lots of a short and a long, with their shares of money, into a delivery."""
-        spec = market.spec
-        seller = self.accounts[seller_id]
-        buyer = self.accounts[buyer_id]
-        short = market.positions[seller_id]
-        long = market.positions[buyer_id]
-        proceeds = short.basis * qty // -short.qty
-        bond = short.bond * qty // -short.qty
-        cost = long.basis * qty // long.qty
-        short.qty += qty
-        short.basis -= proceeds
-        short.bond -= bond
-        long.qty -= qty
-        long.basis -= cost
-        url, worker = buyer.destinations.get(market.symbol, ("", ""))
-        work = contracted_hashes(spec, qty)
-        delivery_id = self.next_delivery
-        self.next_delivery += 1
-        delivery = Delivery(delivery_id, market.symbol, seller_id, buyer_id, qty, work, proceeds, bond, cost, url, worker)
-        self.deliveries[delivery_id] = delivery
-        market.deliveries.append(delivery_id)
-        seller.event_seq += 1
-        buyer.event_seq += 1
-        out.append(
-            DeliveryAssigned(
-                delivery_id,
-                market.symbol,
-                seller_id,
-                seller.event_seq,
-                buyer_id,
-                buyer.event_seq,
-                qty,
-                qty * spec.lot_hashrate,
-                work,
-                spec.period_start_ns,
-                spec.period_end_ns,
-                proceeds,
-                bond,
-                cost,
-                url,
-                worker,
-            )
-        )
-
-    def _retire(self, market: Market, out: list[Event]) -> None:
-        """Nothing is open in a closed market any more: forget it."""
-        for account_id in market.positions:
-            del self.accounts[account_id].positions[market.symbol]
-        for account_id in market.destined:
-            del self.accounts[account_id].destinations[market.symbol]
-        market.state = MarketState.SETTLED
-        del self.markets[market.symbol]
-        out.append(MarketStateChanged(market.symbol, MarketState.SETTLED))
+        self.delivering.assign(market, out)
 
     # ------------------------------------------------------------------------------------------------------- deliveries
-
-    def _tell_delivery(self, delivery: Delivery, out: list[Event]) -> None:
-        seller = self.accounts[delivery.seller]
-        buyer = self.accounts[delivery.buyer]
-        seller.event_seq += 1
-        buyer.event_seq += 1
-        out.append(
-            DeliveryUpdated(
-                delivery.delivery_id,
-                delivery.market,
-                delivery.seller,
-                seller.event_seq,
-                delivery.buyer,
-                buyer.event_seq,
-                delivery.state,
-                delivery.proven_hashes,
-                delivery.excused_hashes,
-                delivery.shares,
-                delivery.url,
-                delivery.worker,
-            )
-        )
-
-    def _start(self, market: Market, out: list[Event]) -> None:
-        for delivery_id in market.deliveries:
-            delivery = self.deliveries[delivery_id]
-            delivery.state = DeliveryState.RUNNING
-            self._tell_delivery(delivery, out)
 
     def _report_work(self, command: ReportWork, entry: Entry, out: list[Event]) -> None:
         delivery = self.deliveries.get(command.delivery_id)
@@ -876,7 +780,7 @@ class Engine:
             delivery.proven_hashes = command.hashes
             delivery.shares = command.shares
             delivery.excused_hashes = command.excused_hashes
-            self._tell_delivery(delivery, out)
+            self.delivering.tell(delivery, out)
 
     def _settle(self, command: Settle, entry: Entry, out: list[Event]) -> None:
         market = self.markets.get(command.market)
@@ -892,48 +796,7 @@ class Engine:
             self._refuse(out, RejectCode.PERIOD_NOT_ENDED, market.spec.period_end_ns, market=command.market)
         else:
             self.due.discard(market.spec.settle_ns, agenda.SETTLEMENT, market.symbol)
-            self._settle_market(market, command.index_price, out)
-
-    def _settle_market(self, market: Market, index_price: int, out: list[Event]) -> None:
-        """Divide the money of every delivery, then forget the market."""
-        insurance = self.insurance
-        for delivery_id in market.deliveries:
-            delivery = self.deliveries.pop(delivery_id)
-            share = Settlement(delivery, market, index_price, insurance.balance - insurance.held)
-            seller = self.accounts[delivery.seller]
-            buyer = self.accounts[delivery.buyer]
-            insurance.balance += share.surplus - share.from_insurance
-            seller.balance += share.paid + share.bond_released
-            buyer.balance += share.refund + share.compensation
-            delivery.state = DeliveryState.SETTLED
-            seller.event_seq += 1
-            buyer.event_seq += 1
-            out.append(
-                DeliverySettled(
-                    delivery_id,
-                    market.symbol,
-                    delivery.seller,
-                    seller.event_seq,
-                    delivery.buyer,
-                    buyer.event_seq,
-                    delivery.contracted_hashes,
-                    share.delivered,
-                    share.breach,
-                    share.paid,
-                    share.refund,
-                    share.compensation,
-                    share.bond_released,
-                    share.surplus,
-                    share.from_insurance,
-                    share.uncovered,
-                    seller.balance,
-                    seller.held,
-                    buyer.balance,
-                    buyer.held,
-                )
-            )
-        market.deliveries.clear()
-        self._retire(market, out)
+            self.delivering.settle(market, command.index_price, out)
 
 
 # Stands where an Accepted or Amended event goes until the trades that it tells of are done; never leaves the engine.

@@ -75,6 +75,7 @@ class _Delivery(Struct, array_like=True):
     state: DeliveryState
     proven_hashes: str
     excused_hashes: str
+    waited_hashes: str
     shares: int
 
 
@@ -131,7 +132,7 @@ def dump(engine: Engine) -> bytes:
             engine.seq,
             engine.ts_ns,
             engine.next_account,
-            engine.next_delivery,
+            engine.delivering.next_delivery,
             engine.deposited,
             accounts,
             [_market(engine.markets[symbol]) for symbol in sorted(engine.markets)],
@@ -159,7 +160,7 @@ def restore(snapshot: bytes) -> Engine:
     engine.seq = state.seq
     engine.ts_ns = state.ts_ns
     engine.next_account = state.next_account
-    engine.next_delivery = state.next_delivery
+    engine.delivering.next_delivery = state.next_delivery
     engine.deposited = state.deposited
     for spec in state.markets:
         _restore_market(engine, spec)
@@ -231,6 +232,7 @@ def _delivery(delivery: Delivery) -> _Delivery:
         delivery.state,
         str(delivery.proven_hashes),
         str(delivery.excused_hashes),
+        str(delivery.waited_hashes),
         delivery.shares,
     )
 
@@ -324,6 +326,7 @@ def _restore_delivery(engine: Engine, saved: _Delivery) -> None:
     delivery.state = saved.state
     delivery.proven_hashes = int(saved.proven_hashes)
     delivery.excused_hashes = int(saved.excused_hashes)
+    delivery.waited_hashes = int(saved.waited_hashes)
     delivery.shares = saved.shares
     engine.deliveries[delivery.delivery_id] = delivery
 

@@ -23,7 +23,7 @@ ENGINE_ROWS = (
     ("book", "due"),
     ("ledger",),
     ("markets",),
-    ("risk", "matching"),
+    ("risk", "matching", "delivery"),
     ("core",),
     ("snapshot", "invariants"),
 )

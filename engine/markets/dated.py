@@ -3,7 +3,7 @@
 At the gate every net short is assigned to net longs. A delivery carries its share of the seller's proceeds and bond and of
 what the buyer paid; when it settles, all of that ends in somebody's balance:
 
-    delivered = min(proven + excused, contracted)         take or pay: all of it, if the buyer never named a destination
+    delivered = min(proven + excused + waited, contracted)    take or pay: all of it, if the buyer never named a destination
     paid      = proceeds x delivered / contracted         to the seller, rounded down
     refund    = cost - cost x delivered / contracted      to the buyer: from the proceeds left, the bond, the insurance account
     breach    = shortfall above the tolerance             max(tolerance_bps of contracted, 3 standard deviations of counting)
@@ -133,6 +133,7 @@ class Delivery:
         "shares",
         "state",
         "url",
+        "waited_hashes",
         "worker",
     )
 
@@ -164,12 +165,20 @@ class Delivery:
         self.state: DeliveryState = DeliveryState.SCHEDULED
         self.proven_hashes: int = 0
         self.excused_hashes: int = 0
+        # work of the time that passed in the period before the buyer named a destination: nobody could deliver it
+        self.waited_hashes: int = 0
         self.shares: int = 0
 
 
 def contracted_hashes(spec: MarketSpec, qty: int) -> int:
     """Work of ``qty`` lots throughout the period."""
     return qty * spec.lot_hashrate * ((spec.period_end_ns - spec.period_start_ns) // SECOND_NS)
+
+
+def waited_hashes(spec: MarketSpec, contracted: int, ts_ns: int) -> int:
+    """Work of a delivery from the period's start until ``ts_ns``, at most all of it; rounded down."""
+    period_ns = spec.period_end_ns - spec.period_start_ns
+    return contracted * min(ts_ns - spec.period_start_ns, period_ns) // period_ns
 
 
 def pair(shorts: list[tuple[int, int]], longs: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
@@ -242,7 +251,7 @@ class Settlement:
         spec = market.spec
         contracted = delivery.contracted_hashes
         if delivery.url:
-            delivered = min(delivery.proven_hashes + delivery.excused_hashes, contracted)
+            delivered = min(delivery.proven_hashes + delivery.excused_hashes + delivery.waited_hashes, contracted)
         else:
             delivered = contracted
         shortfall = contracted - delivered

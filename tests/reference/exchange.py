@@ -148,6 +148,7 @@ class Delivery:
     state: DeliveryState = DeliveryState.SCHEDULED
     proven: int = 0
     excused: int = 0
+    waited: int = 0
     shares: int = 0
 
 
@@ -913,6 +914,10 @@ class NaiveExchange:
                 delivery.url,
                 delivery.worker,
             ) != (c.url, c.worker):
+                if delivery.url == "" and delivery.state == DeliveryState.RUNNING:
+                    spec = self.markets[c.market].spec
+                    gone, period = self.now - spec.period_start_ns, spec.period_end_ns - spec.period_start_ns
+                    delivery.waited = delivery.contracted if gone >= period else delivery.contracted * gone // period
                 delivery.url, delivery.worker = c.url, c.worker
                 self.update_delivery(delivery)
 
@@ -1011,7 +1016,7 @@ class NaiveExchange:
         self.deliveries.remove(d)
         insurance = self.accounts[INSURANCE_ACCOUNT]
         take_or_pay = d.url == ""
-        delivered = d.contracted if take_or_pay else min(d.proven + d.excused, d.contracted)
+        delivered = d.contracted if take_or_pay else min(d.proven + d.excused + d.waited, d.contracted)
         shortfall = d.contracted - delivered
         paid = d.proceeds * delivered // d.contracted
         refund_due = d.cost - d.cost * delivered // d.contracted
