@@ -277,10 +277,6 @@ class NoParams(Params):
     """For methods that take none."""
 
 
-class MarketParams(Params):
-    market: Symbol
-
-
 class BookParams(Params):
     market: Symbol
     depth: Limit = 100
@@ -292,7 +288,7 @@ class TradesParams(Params):
 
 
 class LoginParams(Params):
-    """``signature`` is hex over the text of docs/PROTOCOL.md, Login: Ed25519 (64 bytes) or HMAC-SHA256 (32 bytes)."""
+    """``signature`` is hex over the text of docs/PROTOCOL.md, Logging in: Ed25519 (64 bytes) or HMAC-SHA256 (32 bytes)."""
 
     key: Annotated[str, Meta(min_length=1, max_length=64)]
     timestamp_us: Micros
