@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from bench.common import OutcomeError, quantile
 from bench.workload import ACCOUNTS, COMMANDS, RESTING, SEED, Workload, build
 from engine.commands import Amend, Cancel, Entry, Place
 from engine.core import Engine
@@ -70,10 +71,6 @@ class Result(Struct):
     state_hash: str
     recorded: bool
     """Whether the hash was compared with a recorded one."""
-
-
-class OutcomeError(Exception):
-    """The run ended in another state than it must; its figures mean nothing."""
 
 
 def prepare(workload: Workload) -> Engine:
@@ -155,19 +152,15 @@ def measure(
         per_second_min=round(min(rates)),
         per_second_max=round(max(rates)),
         cpu_us=round(statistics.median(costs), 2),
-        p50_us=_quantile(times, 0.5),
-        p99_us=_quantile(times, 0.99),
-        p999_us=_quantile(times, 0.999),
-        max_us=_quantile(times, 1.0),
+        p50_us=round(quantile(times, 0.5) / 1_000, 2),
+        p99_us=round(quantile(times, 0.99) / 1_000, 2),
+        p999_us=round(quantile(times, 0.999) / 1_000, 2),
+        max_us=round(quantile(times, 1.0) / 1_000, 2),
         mean_us_by_kind={kind: round(statistics.fmean(found) / 1_000, 2) for kind, found in by_kind.items() if found},
         counts=workload.counts,
         state_hash=final,
         recorded=recorded is not None,
     )
-
-
-def _quantile(ordered: list[int], share: float) -> float:
-    return round(ordered[min(int(len(ordered) * share), len(ordered) - 1)] / 1_000, 2)
 
 
 def profile(seed: int = SEED, commands: int = COMMANDS, accounts: int = ACCOUNTS, resting: int = RESTING) -> str:

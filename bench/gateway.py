@@ -18,15 +18,12 @@ sequence number must account for all of them.
 
 import asyncio
 import contextlib
-import os
 import platform
 import pstats
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +39,7 @@ from rich.progress import track
 from rich.table import Table
 from websockets.sync.client import ClientConnection, connect
 
+from bench.common import START_S, OutcomeError, cpu_seconds, process, quantile
 from gateway.auth import KeyStore
 from hashpit.build import build_kind
 from hashpit.keys import Key, generate
@@ -53,12 +51,9 @@ SECONDS: Final = 5.0
 WARM_UP: Final = 1.0
 """Seconds before the measured ones."""
 REPEATS: Final = 3
-START_S: Final = 30.0
-"""A server that is not up by then has failed."""
 LEVELS: Final = 50
 """Prices that a socket's orders go to, one after the other."""
 PROFILE_LINES: Final = 25
-CLOCK_TICK_S: Final = 1.0 / os.sysconf("SC_CLK_TCK")
 
 CONFIG: Final = """
 [server]
@@ -108,42 +103,6 @@ class Result(Struct):
     """Server CPU of a durable order over that of an echoed message."""
     ratio_min: float
     ratio_max: float
-
-
-class OutcomeError(Exception):
-    """The run did not do what it must; its figures mean nothing."""
-
-
-# -------------------------------------------------------------------------------------------------------------- processes
-
-
-@contextlib.contextmanager
-def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A Python process that prints its address, and that address. Stopped by SIGTERM at the end."""
-    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True) as child:
-        try:
-            assert child.stdout is not None
-            # a child that says nothing is killed, which ends the reading
-            alarm = threading.Timer(START_S, child.kill)
-            alarm.start()
-            line = child.stdout.readline()
-            alarm.cancel()
-            url = next((word for word in line.split() if word.startswith("ws://")), "")
-            if not url:
-                raise OutcomeError(f"{' '.join(arguments)} did not start")
-            yield child, url
-        finally:
-            child.terminate()
-            try:
-                child.wait(START_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-
-
-def cpu_seconds(pid: int) -> tuple[float, float]:
-    """User and system time of a process, all its threads together."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) * CLOCK_TICK_S, int(fields[12]) * CLOCK_TICK_S
 
 
 # ------------------------------------------------------------------------------------------------------------------- load
@@ -295,15 +254,11 @@ async def load(
         cpu_us=round((user + system) / messages * 1e6, 2),
         cpu_user_us=round(user / messages * 1e6, 2),
         cpu_system_us=round(system / messages * 1e6, 2),
-        p50_us=_quantile(times, 0.5),
-        p99_us=_quantile(times, 0.99),
-        p999_us=_quantile(times, 0.999),
+        p50_us=round(quantile(times, 0.5) / 1_000, 1),
+        p99_us=round(quantile(times, 0.99) / 1_000, 1),
+        p999_us=round(quantile(times, 0.999) / 1_000, 1),
     )
     return figures, sum(client.answers for client in clients)
-
-
-def _quantile(ordered: list[int], share: float) -> float:
-    return round(ordered[min(int(len(ordered) * share), len(ordered) - 1)] / 1_000, 1)
 
 
 # --------------------------------------------------------------------------------------------------------------- exchange

@@ -10,6 +10,7 @@ import pytest
 
 from bench import engine as engine_bench
 from bench import gateway as gateway_bench
+from bench.common import OutcomeError, process
 from bench.workload import build
 from engine.commands import Amend, Cancel, Place
 from engine.core import Engine
@@ -53,7 +54,7 @@ def test_engine_bench() -> None:
 
 def test_engine_bench_notices_another_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(engine_bench.RECORDED, (1, 50, 5, 20), "0" * 64)
-    with pytest.raises(engine_bench.OutcomeError, match="is recorded in"):
+    with pytest.raises(OutcomeError, match="is recorded in"):
         engine_bench.measure(seed=1, commands=50, accounts=5, resting=20, repeats=1)
 
 
@@ -66,7 +67,7 @@ def test_gateway_bench(tmp_path: Path) -> None:
 
 
 def test_gateway_bench_notices_a_server_that_does_not_start() -> None:
-    with pytest.raises(gateway_bench.OutcomeError, match="did not start"), gateway_bench.process("-c", "pass"):
+    with pytest.raises(OutcomeError, match="did not start"), process("-c", "pass"):
         pass
 
 
