@@ -1,338 +1,276 @@
-"""A real server process under load from this one: what a durable order costs the server, beside a bare websocket echo.
+"""A real server process under load from this one: what a durable order costs, beside bare echoes and a bare commit.
 
     this process                            server process, python -m gateway DATA
     10 sockets, 32 calls open on each  -->  decode, check, sequence, match, journal with fsync, reply
                                        <--  CPU time of all its threads, from /proc/PID/stat
 
-    the same sockets and bytes         -->  bench.echo: picows hands every message straight back
+    the same sockets and bytes         -->  bench.echo: picows, or websockets, hands every message straight back
+    the same disk                      -->  Journal.append, as the server's journal thread calls it
 
     python -m bench.gateway            table
     python -m bench.gateway --json     one JSON object
     python -m bench.gateway --profile  one more run with the server under cProfile, and the top of it
 
-Closed loop: each socket sends its next call when an answer comes, so latency is that of a saturated server and throughput is
-what both processes together reach. The calls are JSON: place a limit order away from the market, cancel it by its
-client_order_id, and so on; each socket has an account of its own. Every answer must be a result, and the server's last
-sequence number must account for all of them.
+Three loads, each with everything it is compared with by turns, in slices of a few seconds; all servers stay up meanwhile:
+
+    closed loop   each socket sends its next call when an answer comes: CPU per message, messages per second. Latency is then
+                  that of the queue. Two mixes: place and cancel by turns; place only, after which all is canceled, unmeasured.
+    fixed rates   shares of the closed loop's rate, at Poisson times drawn in advance. Time counts from when a call should have
+                  been sent. The commits beside it have the server's own size and cadence, found in its journal.
+    unloaded      one socket, one call at a time; commits of one order, one after the other.
+
+The calls are JSON; orders rest away from the market; each socket has an account of its own. Every answer must be a result, and
+the server's last sequence number must account for all of them. What the echoes get is the place-and-cancel mix.
 """
 
-import asyncio
 import contextlib
-import platform
 import pstats
 import shutil
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 import typer
-import uvloop
 from msgspec import Struct
-from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
-from websockets.sync.client import ClientConnection, connect
 
-from bench.common import START_S, OutcomeError, cpu_seconds, process, quantile
-from gateway.auth import KeyStore
-from hashpit.build import build_kind
-from hashpit.keys import Key, generate
+from bench.common import Machine, OutcomeError, Spread, machine, process, progress, quantile, spread
+from bench.load import Calls, Exchange, Figures, Load, Socket, exchange, mixed, places, take
+from engine.commands import Entry, Place
+from engine.types import OrderType, Side
+from gateway.journal import Journal, JournalReader, encode_batch
+from gateway.recovery import JOURNAL
 
+SEED: Final = 20_261_123
 SOCKETS: Final = 10
 OPEN_CALLS: Final = 32
 """Calls that one socket has open at a time."""
-SECONDS: Final = 5.0
-WARM_UP: Final = 1.0
-"""Seconds before the measured ones."""
-REPEATS: Final = 3
-LEVELS: Final = 50
-"""Prices that a socket's orders go to, one after the other."""
+SECONDS: Final = 2.0
+"""Measured time of one slice."""
+WARM_UP: Final = 0.3
+"""Seconds before the measured ones of each slice."""
+REPEATS: Final = 5
+SHARES: Final = (0.1, 0.25, 0.5)
+"""Fixed rates, as shares of the orders per second of the closed loop."""
+RESTING_MAX: Final = 9_000
+"""Orders that a socket places in a slice without canceling them; an account may have 10,000 open."""
+COMMITS_MIN: Final = 10
+"""Commits that one slice measures at least."""
 PROFILE_LINES: Final = 25
+PROFILE_S: Final = 10.0
+"""Long enough that the server's start does not lead the profile."""
 
-CONFIG: Final = """
-[server]
-port = 0
-
-[rates]
-orders = { per_second = 1000000, burst = 1000000 }
-cancels = { per_second = 1000000, burst = 1000000 }
-requests = { per_second = 1000000, burst = 1000000 }
-ip = { per_second = 1000000, burst = 1000000 }
-
-[log]
-level = "warning"
-
-[[listings]]
-algorithm = "SHA256"
-length_s = 86400
-ahead = 2
-"""
+RATIO_PICOWS_MAX: Final = 2.0
+RATIO_WEBSOCKETS_MAX: Final = 1.0
+UNLOADED_ABOVE_MAX_US: Final = 100.0
+RATIO_P99_MAX: Final = 3.0
 
 
-class Load(Struct):
-    """What one loaded process did in the measured seconds. CPU and latency in microseconds."""
+class Closed(Struct):
+    """The closed loop: medians over the repeats, and the ratios of their CPU per message."""
 
-    messages: int
-    per_second: int
-    cpu_us: float
-    cpu_user_us: float
-    cpu_system_us: float
+    order: Figures
+    """Place and cancel by turns."""
+    place: Figures
+    """Place only."""
+    picows: Figures
+    websockets: Figures
+    order_to_picows: Spread
+    order_to_websockets: Spread
+    place_to_picows: Spread
+    place_to_websockets: Spread
+
+
+class Latency(Struct):
+    """Medians over the repeats of each repeat's quantile, in microseconds."""
+
     p50_us: float
     p99_us: float
     p999_us: float
 
 
-class Result(Struct):
-    """Medians over the repeats, each repeat with both servers one after the other."""
+class Rate(Struct):
+    """One fixed rate."""
 
-    build: str
-    python: str
-    machine: str
+    share: float
+    """Of the closed loop's orders per second."""
+    per_second: int
+    order: Latency
+    echo: Latency
+    """Of the picows echo at the same rate."""
+    commit: Latency
+    """Of a bare commit as large and as often as the server's."""
+    orders_per_commit: float
+    commits_per_second: float
+    server_busy: float
+    """CPU time of the exchange over the time that passed."""
+    late_p99_us: float
+    """How late the load sent; part of the latencies."""
+    p99_to_commit: Spread
+
+
+class Unloaded(Struct):
+    """One call at a time, one commit at a time."""
+
+    order: Latency
+    echo: Latency
+    """Of the picows echo."""
+    commit: Latency
+    above_us: Spread
+    """p50 of an order less p50 of an echo and of a commit."""
+
+
+class Result(Struct):
+    """``met`` by bar: whether it holds, at the median."""
+
+    machine: Machine
     sockets: int
     open_calls: int
+    seconds: float
     repeats: int
-    order: Load
-    echo: Load
-    ratio: float
-    """Server CPU of a durable order over that of an echoed message."""
-    ratio_min: float
-    ratio_max: float
+    closed: Closed
+    rates: list[Rate]
+    unloaded: Unloaded
+    met: dict[str, bool]
 
 
-# ------------------------------------------------------------------------------------------------------------------- load
+# ----------------------------------------------------------------------------------------------------------------- commits
 
 
-class Answer(Struct):
-    """As much of an answer as the load looks at."""
+class Commits:
+    """Bare commits to a journal of its own, of batches of resting orders."""
 
-    id: int | None = None
-    error: Any = None
-    method: str = ""
-    params: Any = None
+    def __init__(self, folder: Path) -> None:
+        self._journal = Journal(folder / JOURNAL)
 
-
-class Client(WSListener):
-    """One socket that keeps ``open_calls`` messages open. ``key``: log in first; without one, the peer is the echo."""
-
-    def __init__(self, calls: Iterator[bytes], open_calls: int, key: Key | None) -> None:
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.failure = ""
-        self.answers = 0
-        self.measuring = False
-        self.latencies: list[int] = []
-        self._calls = calls
-        self._open_calls = open_calls
-        self._key = key
-        self._sent: dict[int, int] = {}
-        self._number = 0
-        self._decode = msgspec.json.Decoder(Answer).decode
-        self._stopped = False
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self._transport = transport
-        if self._key is None:
-            self.ready.set_result(None)
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if frame.msg_type != WSMsgType.TEXT:
-            self._fail(f"the server closed the socket with {frame.get_close_code()}")
-            return
-        answer = self._decode(frame.get_payload_as_bytes())
-        if answer.error is not None:
-            self._fail(f"the server refused: {answer.error}")
-        elif answer.method == "hello" and self._key is not None and not self.ready.done():
-            login = self._key.sign(answer.params["challenge"], time.time_ns() // 1_000)
-            self._send({"jsonrpc": "2.0", "id": 0, "method": "login", "params": login})
-        elif answer.id == 0 and not self.ready.done():
-            self.ready.set_result(None)
-        elif answer.id:
-            now = time.perf_counter_ns()
-            self.answers += 1
-            sent = self._sent.pop(answer.id)
-            if self.measuring:
-                self.latencies.append(now - sent)
-            self._next()
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        if not self._stopped:
-            self._fail("the server cut the socket")
-
-    def start(self) -> None:
-        for _ in range(self._open_calls):
-            self._next()
-
-    @property
-    def open(self) -> int:
-        return len(self._sent)
-
-    def stop(self) -> None:
-        """Send nothing more; what is open may still be answered."""
-        self._stopped = True
+    def measure(self, orders: int, per_second: float, seconds: float) -> Latency:
+        """Commit batches of ``orders`` at an even pace, or one after the other where the disk is slower than that."""
+        times: list[float] = []
+        end = time.perf_counter() + seconds
+        while (started := time.perf_counter()) < end or len(times) < COMMITS_MIN:
+            seq = self._journal.last_seq + 1
+            batch = [
+                Entry(
+                    number, number, Place(3, "SHA256-20270116", Side.BUY, OrderType.LIMIT, 45_000, 1_000, client_order_id="m0")
+                )
+                for number in range(seq, seq + orders)
+            ]
+            payload = encode_batch(batch)
+            begin = time.perf_counter()
+            self._journal.append(seq, seq + orders - 1, payload)
+            times.append((time.perf_counter() - begin) * 1e6)
+            time.sleep(max(started + 1 / per_second - time.perf_counter(), 0.0))
+        return _latency(times)
 
     def close(self) -> None:
-        self._transport.disconnect()
-
-    def _next(self) -> None:
-        if self._stopped:
-            return
-        self._number += 1
-        payload = b'{"jsonrpc":"2.0","id":%d,%b' % (self._number, next(self._calls))
-        self._sent[self._number] = time.perf_counter_ns()
-        self._transport.send(WSMsgType.TEXT, payload)
-
-    def _send(self, message: Any) -> None:
-        self._transport.send(WSMsgType.TEXT, msgspec.json.encode(message))
-
-    def _fail(self, why: str) -> None:
-        self.failure = self.failure or why
-        self._stopped = True
-        if not self.ready.done():
-            self.ready.set_result(None)
+        self._journal.close()
 
 
-def calls(market: str, tick: int, number: int) -> Iterator[bytes]:
-    """Place, cancel, place, cancel, inside the collar: even sockets bid below the price ``tick``, odd ones ask above it."""
-    side = "buy" if number % 2 == 0 else "sell"
-    order = 0
-    while True:
-        price = tick - 1 - order % LEVELS if side == "buy" else tick + 1 + order % LEVELS
-        name = f"{number}-{order}"
-        yield (
-            f'"method":"place","params":{{"market":"{market}","side":"{side}","price":"{price / 1e8:.8f}",'
-            f'"qty":"1.000","client_order_id":"{name}"}}}}'
-        ).encode()
-        yield f'"method":"cancel","params":{{"client_order_id":"{name}"}}}}'.encode()
-        order += 1
+def _latency(times_us: Sequence[float]) -> Latency:
+    ordered = sorted(times_us)
+    return Latency(*(round(quantile(ordered, share), 1) for share in (0.5, 0.99, 0.999)))
 
 
-async def load(
-    url: str, pid: int, market: str, tick: int, keys: list[Key | None], open_calls: int, seconds: float, warm_up: float
-) -> tuple[Load, int]:
-    """Load one server; the figures, and how many answers came in all."""
-    clients: list[Client] = []
-    for number, key in enumerate(keys):
-        client = Client(calls(market, tick, number), open_calls, key)
-        await ws_connect(lambda client=client: client, url)
-        clients.append(client)
-    await asyncio.gather(*(client.ready for client in clients))
-    for client in clients:
-        client.start()
-    await asyncio.sleep(warm_up)
-    for client in clients:
-        client.measuring = True
-    user, system = cpu_seconds(pid)
-    answers = sum(client.answers for client in clients)
-    started = time.perf_counter()
-    await asyncio.sleep(seconds)
-    user, system = (after - before for after, before in zip(cpu_seconds(pid), (user, system), strict=True))
-    elapsed = time.perf_counter() - started
-    messages = sum(client.answers for client in clients) - answers
-    for client in clients:
-        client.measuring = False
-        client.stop()
-    deadline = time.perf_counter() + START_S
-    while any(client.open for client in clients) and not any(client.failure for client in clients):
-        if time.perf_counter() > deadline:
-            raise OutcomeError("calls were never answered")
-        await asyncio.sleep(0.01)
-    for client in clients:
-        client.close()
-        if client.failure:
-            raise OutcomeError(client.failure)
-    times = sorted(latency for client in clients for latency in client.latencies)
-    if not times:
-        raise OutcomeError("no answer came while measuring")
-    figures = Load(
-        messages=messages,
-        per_second=round(messages / elapsed),
-        cpu_us=round((user + system) / messages * 1e6, 2),
-        cpu_user_us=round(user / messages * 1e6, 2),
-        cpu_system_us=round(system / messages * 1e6, 2),
-        p50_us=round(quantile(times, 0.5) / 1_000, 1),
-        p99_us=round(quantile(times, 0.99) / 1_000, 1),
-        p999_us=round(quantile(times, 0.999) / 1_000, 1),
-    )
-    return figures, sum(client.answers for client in clients)
+def _of(figures: Figures) -> Latency:
+    return Latency(figures.p50_us, figures.p99_us, figures.p999_us)
 
 
-# --------------------------------------------------------------------------------------------------------------- exchange
+# ------------------------------------------------------------------------------------------------------------------- bench
 
 
-class Operator:
-    """The operator on an open socket: makes accounts and keys over the wire, as anybody's tools would."""
+class Bench(NamedTuple):
+    """The servers, with everything open. ``mixed``: the place-and-cancel calls of each socket, going on over all slices."""
 
-    def __init__(self, socket: ClientConnection, key: Key) -> None:
-        self._socket = socket
-        self._number = 0
-        hello = msgspec.json.decode(self._socket.recv())
-        login = key.sign(hello["params"]["challenge"], time.time_ns() // 1_000)
-        self.call("login", **msgspec.to_builtins(login))
+    exchange: Exchange
+    data: Path
+    """The exchange's data directory."""
+    orders: Load
+    picows: Load
+    websockets: Load
+    mixed: list[Calls]
+    echoed: list[Calls]
+    commits: Commits
+    open_calls: int
+    seconds: float
+    warm_up: float
 
-    def call(self, method: str, **params: Any) -> Any:
-        self._number += 1
-        request = {"jsonrpc": "2.0", "id": self._number, "method": method, "params": params}
-        self._socket.send(msgspec.json.encode(request).decode())
-        while True:
-            answer = msgspec.json.decode(self._socket.recv())
-            if answer.get("id") == self._number:
-                break
-        if "error" in answer:
-            raise OutcomeError(f"{method}: {answer['error']}")
-        return answer["result"]
+    def order(self) -> Figures:
+        return self.orders.closed(self.mixed, self.open_calls, self.warm_up, self.seconds)
 
-    def trader(self, name: str) -> Key:
-        account = self.call("create_account", name=name)["account"]
-        self.call("deposit", account=account, amount="1000", transfer_id="first")
-        private, public = generate()
-        made = self.call("add_key", account=account, permissions=["read", "trade"], public_key=public)
-        return Key(key=made["key"]["key"], kind="ed25519", private_key=private)
+    def place(self, number: int) -> Figures:
+        """Orders that rest, as many as an account may have; then the book is as it was."""
+        market, tick = self.exchange.market, self.exchange.tick
+        calls = [take(places(market, tick, peer, f"p{number}-"), RESTING_MAX) for peer in range(len(self.orders.peers))]
+        figures = self.orders.closed(calls, self.open_calls, self.warm_up / 2, self.seconds)
+        for peer in self.orders.peers:
+            peer.socket.call("cancel_all")
+        return figures
 
+    def echo(self, load: Load) -> Figures:
+        return load.closed(self.echoed, self.open_calls, self.warm_up, self.seconds)
 
-def load_exchange(
-    folder: Path, sockets: int, open_calls: int, seconds: float, warm_up: float, profile: Path | None = None
-) -> Load:
-    """A fresh exchange in ``folder`` under load. Raises OutcomeError when anything acknowledged is missing in the end."""
-    folder.mkdir()
-    (folder / "config.toml").write_text(CONFIG)
-    private, public = generate()
-    operator_key, _ = KeyStore(folder).add(1, ["read", "admin"], public_key=public)
-    arguments = ["-m", "gateway", str(folder)]
-    if profile is not None:
-        arguments = ["-m", "cProfile", "-o", str(profile), *arguments]
-    with process(*arguments) as (child, url):
-        with connect(url, compression=None) as socket:
-            operator = Operator(socket, Key(key=operator_key.key_id, kind="ed25519", private_key=private))
-            keys: list[Key | None] = [operator.trader(f"trader-{number}") for number in range(sockets)]
-            market = operator.call("markets")[0]
-        tick = round(float(market["reference_price"]) * 1e8)
-        coroutine = load(url, child.pid, market["market"], tick, keys, open_calls, seconds, warm_up)
-        figures, answers = uvloop.run(coroutine)
-        child.terminate()
-        assert child.stdout is not None
-        said = child.stdout.read()
-        code = child.wait(START_S)
-    words = said.split()
-    if code or "seq" not in words:
-        raise OutcomeError(f"the server ended with code {code} and said: {said}")
-    seq = int(words[words.index("seq") + 1])
-    if seq < answers:
-        raise OutcomeError(f"{answers} orders were acknowledged, but the server ended at seq {seq}")
-    return figures
+    def rate(self, per_second: float, seed: int) -> tuple[Figures, Figures, Latency, float, float, list[int]]:
+        """Order, echo and commit at one rate; orders per commit and commits per second; how late the load was."""
+        with JournalReader(self.data / JOURNAL) as journal:
+            before = journal.last_seq
+        started = time.perf_counter()
+        order = self.orders.at_rate(self.mixed, per_second, seed, self.warm_up, self.seconds)
+        elapsed = time.perf_counter() - started
+        late = self.orders.late
+        with JournalReader(self.data / JOURNAL) as journal:
+            rows = sum(1 for _ in journal.rows(before))
+            per_commit = (journal.last_seq - before) / rows
+        echo = self.picows.at_rate(self.echoed, per_second, seed, self.warm_up, self.seconds)
+        commit = self.commits.measure(max(round(per_commit), 1), rows / elapsed, self.seconds)
+        return order, echo, commit, per_commit, rows / elapsed, late
+
+    def unloaded(self) -> tuple[Latency, Latency, Latency]:
+        """Order, echo and commit."""
+        order = self.orders.closed(self.mixed[:1], 1, self.warm_up, self.seconds)
+        echo = self.picows.closed(self.echoed[:1], 1, self.warm_up, self.seconds)
+        return _of(order), _of(echo), self.commits.measure(1, 1e9, self.seconds)
 
 
-def load_echo(sockets: int, open_calls: int, seconds: float, warm_up: float) -> Load:
-    """The echo server under the same load, byte for byte what the exchange gets."""
-    with process("-m", "bench.echo") as (child, url):
-        keys: list[Key | None] = [None] * sockets
-        coroutine = load(url, child.pid, "SHA256-20270116", 45_000, keys, open_calls, seconds, warm_up)
-        figures, _ = uvloop.run(coroutine)
-    return figures
+@contextlib.contextmanager
+def _bench(folder: Path, sockets: int, open_calls: int, seconds: float, warm_up: float) -> Iterator[Bench]:
+    with contextlib.ExitStack() as stack:
+        commits = Commits(folder / "commits")
+        stack.callback(commits.close)
+        server = stack.enter_context(exchange(folder / "data"))
+        traders: list[Socket] = []
+        for number in range(sockets):
+            socket = Socket(server.url)
+            stack.callback(socket.close)
+            socket.log_in(server.trader(f"trader-{number}"))
+            traders.append(socket)
+        orders = Load(server.pid, traders)
+        echoes: dict[str, Load] = {}
+        for kind in ("picows", "websockets"):
+            child, url = stack.enter_context(process("-m", "bench.echo", kind))
+            clients = [Socket(url) for _ in range(sockets)]
+            for client in clients:
+                stack.callback(client.close)
+            echoes[kind] = Load(child.pid, clients)
+        calls, echoed = ([mixed(server.market, server.tick, number) for number in range(sockets)] for _ in range(2))
+        yield Bench(
+            server,
+            folder / "data",
+            orders,
+            **echoes,
+            mixed=calls,
+            echoed=echoed,
+            commits=commits,
+            open_calls=open_calls,
+            seconds=seconds,
+            warm_up=warm_up,
+        )
+        server.acknowledged = orders.answers
 
 
 def measure(
@@ -345,36 +283,82 @@ def measure(
     quiet: bool = True,
 ) -> Result:
     """The whole bench; ``data`` is where the journals go meanwhile. Raises OutcomeError."""
-    orders: list[Load] = []
-    echoes: list[Load] = []
-    with _scratch(data) as folder:
-        for number in track(range(repeats), "measuring", console=Console(stderr=True), disable=quiet, transient=True):
-            orders.append(load_exchange(folder / str(number), sockets, open_calls, seconds, warm_up))
-            echoes.append(load_echo(sockets, open_calls, seconds, warm_up))
-    ratios = [order.cpu_us / echo.cpu_us for order, echo in zip(orders, echoes, strict=True) if echo.cpu_us]
-    if not ratios:
-        raise OutcomeError("too short: the echo used no measurable CPU")
-    return Result(
-        build=build_kind(),
-        python=platform.python_version(),
-        machine=f"{platform.machine()}, {platform.system()}",
-        sockets=sockets,
-        open_calls=open_calls,
-        repeats=repeats,
+    where = machine()
+    with _scratch(data) as folder, _bench(folder, sockets, open_calls, seconds, warm_up) as bench:
+        closed = _closed(bench, repeats, quiet)
+        rates = [_rate(bench, share, closed.order.per_second * share, repeats, quiet) for share in SHARES]
+        unloaded = _unloaded(bench, repeats, quiet)
+    half = next(rate for rate in rates if rate.share == 0.5)
+    met = {
+        "order_to_picows": closed.order_to_picows.median <= RATIO_PICOWS_MAX,
+        "order_to_websockets": closed.order_to_websockets.median < RATIO_WEBSOCKETS_MAX,
+        "place_to_picows": closed.place_to_picows.median <= RATIO_PICOWS_MAX,
+        "place_to_websockets": closed.place_to_websockets.median < RATIO_WEBSOCKETS_MAX,
+        "unloaded_above": unloaded.above_us.median <= UNLOADED_ABOVE_MAX_US,
+        "half_p99_to_commit": half.p99_to_commit.median <= RATIO_P99_MAX,
+    }
+    return Result(where, sockets, open_calls, seconds, repeats, closed, rates, unloaded, met)
+
+
+def _closed(bench: Bench, repeats: int, quiet: bool) -> Closed:
+    orders, resting, picows, websockets = [], [], [], []
+    for number in progress(range(repeats), "closed loop", quiet):
+        orders.append(bench.order())
+        picows.append(bench.echo(bench.picows))
+        resting.append(bench.place(number))
+        websockets.append(bench.echo(bench.websockets))
+    return Closed(
         order=_median(orders),
-        echo=_median(echoes),
-        ratio=round(statistics.median(ratios), 2),
-        ratio_min=round(min(ratios), 2),
-        ratio_max=round(max(ratios), 2),
+        place=_median(resting),
+        picows=_median(picows),
+        websockets=_median(websockets),
+        order_to_picows=_ratio(orders, picows),
+        order_to_websockets=_ratio(orders, websockets),
+        place_to_picows=_ratio(resting, picows),
+        place_to_websockets=_ratio(resting, websockets),
     )
 
 
-def _median(loads: list[Load]) -> Load:
-    names = Load.__struct_fields__
-    found = {name: statistics.median(getattr(one, name) for one in loads) for name in names}
-    return msgspec.convert(
-        {name: round(value) if name in ("messages", "per_second") else round(value, 2) for name, value in found.items()},
-        Load,
+def _ratio(ours: list[Figures], bare: list[Figures]) -> Spread:
+    """CPU of ours over that of the bare one, pair by pair."""
+    return spread(one.cpu_us / other.cpu_us for one, other in zip(ours, bare, strict=True))
+
+
+def _rate(bench: Bench, share: float, per_second: float, repeats: int, quiet: bool) -> Rate:
+    found = [bench.rate(per_second, SEED + number) for number in progress(range(repeats), f"{share:.0%} of it", quiet)]
+    orders, echoes, commits, per_commit, often, late = zip(*found, strict=True)
+    return Rate(
+        share=share,
+        per_second=round(per_second),
+        order=_middle([_of(one) for one in orders]),
+        echo=_middle([_of(one) for one in echoes]),
+        commit=_middle(commits),
+        orders_per_commit=round(statistics.median(per_commit), 1),
+        commits_per_second=round(statistics.median(often), 1),
+        server_busy=round(statistics.median(one.server_busy for one in orders), 2),
+        late_p99_us=statistics.median(_latency([ns / 1_000 for ns in one]).p99_us for one in late),
+        p99_to_commit=spread(order.p99_us / commit.p99_us for order, commit in zip(orders, commits, strict=True)),
+    )
+
+
+def _unloaded(bench: Bench, repeats: int, quiet: bool) -> Unloaded:
+    found = [bench.unloaded() for _ in progress(range(repeats), "unloaded", quiet)]
+    orders, echoes, commits = zip(*found, strict=True)
+    above = spread((order.p50_us - echo.p50_us - commit.p50_us for order, echo, commit in found), 1)
+    return Unloaded(_middle(orders), _middle(echoes), _middle(commits), above)
+
+
+def _median(figures: list[Figures]) -> Figures:
+    """Field by field."""
+    found = {name: statistics.median(getattr(one, name) for one in figures) for name in Figures.__struct_fields__}
+    whole = ("messages", "per_second")
+    return Figures(**{name: round(value) if name in whole else round(value, 2) for name, value in found.items()})
+
+
+def _middle(latencies: Sequence[Latency]) -> Latency:
+    """Field by field."""
+    return Latency(
+        *(round(statistics.median(values), 1) for values in zip(*map(msgspec.structs.astuple, latencies), strict=True))
     )
 
 
@@ -387,11 +371,19 @@ def _scratch(data: Path | None) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def profile(sockets: int = SOCKETS, open_calls: int = OPEN_CALLS, seconds: float = SECONDS, data: Path | None = None) -> str:
+def profile(sockets: int = SOCKETS, open_calls: int = OPEN_CALLS, seconds: float = PROFILE_S, data: Path | None = None) -> str:
     """Where the server's time goes, by own time per function; the profiler's own cost slows the server several times."""
     with _scratch(data) as folder:
         file = folder / "profile"
-        load_exchange(folder / "data", sockets, open_calls, seconds, 0.0, file)
+        with exchange(folder / "data", file) as server:
+            traders = [Socket(server.url) for _ in range(sockets)]
+            for number, socket in enumerate(traders):
+                socket.log_in(server.trader(f"trader-{number}"))
+            load = Load(server.pid, traders)
+            calls = [mixed(server.market, server.tick, number) for number in range(sockets)]
+            load.closed(calls, open_calls, 0.0, seconds)
+            for socket in traders:
+                socket.close()
         with (folder / "text").open("w") as text:
             pstats.Stats(str(file), stream=text).strip_dirs().sort_stats("tottime").print_stats(PROFILE_LINES)
         return "\n".join(line for line in (folder / "text").read_text().splitlines() if line.strip())
@@ -400,7 +392,7 @@ def profile(sockets: int = SOCKETS, open_calls: int = OPEN_CALLS, seconds: float
 def main(
     sockets: Annotated[int, typer.Option(min=1, help="sockets, each with an account")] = SOCKETS,
     open_calls: Annotated[int, typer.Option(min=1, help="calls open per socket")] = OPEN_CALLS,
-    seconds: Annotated[float, typer.Option(min=0.1, help="measured seconds per repeat")] = SECONDS,
+    seconds: Annotated[float, typer.Option(min=0.1, help="measured seconds of a slice")] = SECONDS,
     repeats: Annotated[int, typer.Option(min=1)] = REPEATS,
     data: Annotated[
         Path | None, typer.Option(help="directory for the journals; default: the system's for temporary files")
@@ -417,26 +409,51 @@ def main(
         else:
             _show(result)
         if with_profile:
-            print(profile(sockets, open_calls, seconds, data), file=sys.stderr if as_json else sys.stdout)
+            print(profile(sockets, open_calls, data=data), file=sys.stderr if as_json else sys.stdout)
     except OutcomeError as error:
         print(f"bench.gateway: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 
 def _show(result: Result) -> None:
-    table = Table("figure", "durable order", "echo", title=f"bench.gateway: {result.build} build, Python {result.python}")
-    order, echo = result.order, result.echo
-    table.add_row("server CPU per message", f"{order.cpu_us} µs", f"{echo.cpu_us} µs")
-    table.add_row(
-        "of it user, system", f"{order.cpu_user_us}, {order.cpu_system_us}", f"{echo.cpu_user_us}, {echo.cpu_system_us}"
+    closed, console = result.closed, Console()
+    where = result.machine
+    title = (
+        f"bench.gateway: {where.build} build, Python {where.python}, load average {where.load_average}; closed loop, "
+        f"{result.sockets} sockets x {result.open_calls} open calls, medians of {result.repeats}"
     )
-    table.add_row("messages per second", f"{order.per_second:,}", f"{echo.per_second:,}")
-    table.add_row("latency p50, µs", f"{order.p50_us:,}", f"{echo.p50_us:,}")
-    table.add_row("latency p99, µs", f"{order.p99_us:,}", f"{echo.p99_us:,}")
-    table.add_row("latency p99.9, µs", f"{order.p999_us:,}", f"{echo.p999_us:,}")
-    table.add_row("CPU ratio, median (range)", f"{result.ratio} ({result.ratio_min} to {result.ratio_max})", "1")
-    table.add_row("sockets x open calls", f"{result.sockets} x {result.open_calls}", "the same")
-    Console().print(table)
+    columns = (closed.order, closed.place, closed.picows, closed.websockets)
+    table = Table("figure", "place, cancel", "place only", "picows echo", "websockets echo", title=title)
+    table.add_row("server CPU per message, µs", *(f"{one.cpu_us}" for one in columns))
+    table.add_row("of it user, system", *(f"{one.cpu_user_us}, {one.cpu_system_us}" for one in columns))
+    table.add_row("messages per second", *(f"{one.per_second:,}" for one in columns))
+    table.add_row("CPU share of server, load", *(f"{one.server_busy:.0%}, {one.load_busy:.0%}" for one in columns))
+    table.add_row("calls per write, answers per read", *(f"{one.calls_per_write}, {one.answers_per_read}" for one in columns))
+    table.add_row("latency p50, p99, µs", *(f"{one.p50_us:,}, {one.p99_us:,}" for one in columns))
+    table.add_row("CPU to picows echo", f"{closed.order_to_picows}", f"{closed.place_to_picows}", "1", "")
+    table.add_row("CPU to websockets echo", f"{closed.order_to_websockets}", f"{closed.place_to_websockets}", "", "1")
+    console.print(table)
+
+    table = Table(
+        "latency p50, p99, p99.9, µs", "order", "picows echo", "bare commit", "commits", "server busy", "p99 to commit's"
+    )
+    for rate in result.rates:
+        table.add_row(
+            f"{rate.share:.0%}: {rate.per_second:,} orders/s",
+            *(_text(latency) for latency in (rate.order, rate.echo, rate.commit)),
+            f"{rate.commits_per_second:,}/s of {rate.orders_per_commit}",
+            f"{rate.server_busy:.0%}",
+            f"{rate.p99_to_commit}",
+        )
+    alone = result.unloaded
+    table.add_row("one at a time", *(_text(latency) for latency in (alone.order, alone.echo, alone.commit)), "", "", "")
+    table.caption = f"order less echo and commit, one at a time, p50: {alone.above_us} µs"
+    console.print(table)
+    console.print(", ".join(f"{name}: {'met' if held else 'missed'}" for name, held in result.met.items()))
+
+
+def _text(latency: Latency) -> str:
+    return f"{latency.p50_us:,}, {latency.p99_us:,}, {latency.p999_us:,}"
 
 
 if __name__ == "__main__":

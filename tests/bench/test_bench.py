@@ -9,8 +9,7 @@ import msgspec
 import pytest
 
 from bench import engine as engine_bench
-from bench import gateway as gateway_bench
-from bench.common import OutcomeError, process
+from bench.common import OutcomeError
 from bench.workload import build
 from engine.commands import Amend, Cancel, Place
 from engine.core import Engine
@@ -56,19 +55,6 @@ def test_engine_bench_notices_another_outcome(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(engine_bench.RECORDED, (1, 50, 5, 20), "0" * 64)
     with pytest.raises(OutcomeError, match="is recorded in"):
         engine_bench.measure(seed=1, commands=50, accounts=5, resting=20, repeats=1)
-
-
-def test_gateway_bench(tmp_path: Path) -> None:
-    result = gateway_bench.measure(sockets=2, open_calls=4, seconds=0.4, warm_up=0.1, repeats=1, data=tmp_path)
-    assert result.order.messages > 50
-    assert result.order.p50_us <= result.order.p99_us
-    assert result.ratio > 1
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_gateway_bench_notices_a_server_that_does_not_start() -> None:
-    with pytest.raises(OutcomeError, match="did not start"), process("-c", "pass"):
-        pass
 
 
 def test_command_line_prints_one_json_object() -> None:
