@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.book import Order
+from engine.accounts import Order
 from engine.commands import Amend, Cancel, Place
 from engine.types import OrderStatus, OrderType, PostOnly, SelfTradePrevention, Side, TimeInForce
 from gateway import history as history_module
