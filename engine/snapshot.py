@@ -56,9 +56,9 @@ class _Order(Struct, array_like=True, gc=False):
 class _Position(Struct, array_like=True):
     market: str
     qty: int
-    basis: int
+    basis: str
     bond: int
-    realized: int
+    realized: str
 
 
 class _Account(Struct, array_like=True):
@@ -90,7 +90,7 @@ class _Delivery(Struct, array_like=True):
     contracted_hashes: str
     proceeds: int
     bond: int
-    cost: int
+    cost: str
     url: str
     worker: str
     state: DeliveryState
@@ -207,7 +207,8 @@ def restore(snapshot: bytes) -> Engine:
 
 
 def _position(symbol: str, position: Position) -> _Position:
-    return _Position(symbol, position.qty, position.basis, position.bond, position.realized)
+    # what was paid and earned in all has no bound, MessagePack's integers have
+    return _Position(symbol, position.qty, str(position.basis), position.bond, str(position.realized))
 
 
 def _order(order: Order) -> _Order:
@@ -263,7 +264,7 @@ def _delivery(delivery: Delivery) -> _Delivery:
         str(delivery.contracted_hashes),
         delivery.proceeds,
         delivery.bond,
-        delivery.cost,
+        str(delivery.cost),
         delivery.url,
         delivery.worker,
         delivery.state,
@@ -331,9 +332,9 @@ def _restore_account(engine: Engine, saved: _Account) -> None:
     for item in saved.positions:
         position = engine.matching.position(account, engine.markets[item.market])
         position.qty = item.qty
-        position.basis = item.basis
+        position.basis = int(item.basis)
         position.bond = item.bond
-        position.realized = item.realized
+        position.realized = int(item.realized)
     for symbol, url, worker in saved.destinations:
         account.destinations[symbol] = (url, worker)
         engine.markets[symbol].destined.append(account.account_id)
@@ -356,7 +357,7 @@ def _restore_delivery(engine: Engine, saved: _Delivery) -> None:
         int(saved.contracted_hashes),
         saved.proceeds,
         saved.bond,
-        saved.cost,
+        int(saved.cost),
         saved.url,
         saved.worker,
     )

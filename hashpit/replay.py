@@ -341,7 +341,7 @@ _CREDIT_ENDS: Final = (RejectCode.DEPOSITS_FULL, RejectCode.AMOUNT_INVALID)
 
 def _spec(tick: str, lot: str) -> MarketSpec:
     """A market without fee, bond or end, and with the smallest notional there can be."""
-    end_ns = 2**62
+    end_ns = 2**61
     return MarketSpec(
         symbol=SYMBOL,
         algorithm="REPLAY",
