@@ -26,6 +26,8 @@ from hashpit.build import compiled_modules, stale_modules  # noqa: E402
 HOT_MODULES = (
     "engine/members.py",
     "engine/book.py",
+    "engine/bare.py",
+    "engine/accounts.py",
     "engine/due.py",
     "engine/ledger.py",
     "engine/markets/dated.py",

@@ -35,7 +35,7 @@ SPREAD_TICKS: Final = 88
 CROSSING: Final = 1 / 12
 MID_STEP: Final = 0.02
 QTY_MAX_LOTS: Final = 100
-DEPOSIT_MSAT: Final = 10**15
+DEPOSIT_MSAT: Final = 10**13
 SYMBOL: Final = "SHA256-20270116"
 
 
@@ -96,6 +96,7 @@ class _Builder:
         # ids of open orders, in no order that matters, and where each stands in that list
         self.open: list[int] = []
         self.place_of: dict[int, int] = {}
+        self.owner: dict[int, int] = {}
         names = ("limit", "cancel", "taker", "amend", "trades", "crossing", "rejects")
         self.counts: dict[str, int] = dict.fromkeys(names, 0)
         self.counts |= {"resting_min": 2**62, "resting_max": 0, "levels_min": 2**62, "levels_max": 0}
@@ -110,8 +111,8 @@ class _Builder:
             self.limit()
         elif chance < 0.90:
             self.counts["cancel"] += 1
-            order = self.engine.orders[rng.choice(self.open)]
-            self.send(Cancel(order.account, order.order_id))
+            order_id = rng.choice(self.open)
+            self.send(Cancel(self.owner[order_id], order_id))
         elif chance < 0.95:
             self.counts["taker"] += 1
             self.taker()
@@ -147,12 +148,14 @@ class _Builder:
         return side, best + through if side is Side.BUY else best - through, qty
 
     def amend(self) -> None:
-        order = self.engine.orders[self.rng.choice(self.open)]
+        order_id = self.rng.choice(self.open)
+        account = self.owner[order_id]
+        order = self.engine.accounts[account].orders[order_id]
         if order.remaining > 1 and self.rng.random() < 0.5:
-            self.send(Amend(order.account, order.order_id, "", 0, order.filled + order.remaining // 2))
+            self.send(Amend(account, order_id, "", 0, order.filled + order.remaining // 2))
         else:
             step = self.rng.choice((-3, -2, -1, 1, 2, 3))
-            self.send(Amend(order.account, order.order_id, "", order.price + step, 0))
+            self.send(Amend(account, order_id, "", order.price + step, 0))
 
     def qty(self) -> int:
         return self.rng.randint(1, QTY_MAX_LOTS)
@@ -178,7 +181,7 @@ class _Builder:
         for event in events:
             if type(event) is Accepted:
                 if event.resting_qty:
-                    self.opened(event.order_id)
+                    self.opened(event.order_id, event.account)
                 if event.filled_qty and event.time_in_force is TimeInForce.GTC:
                     self.counts["crossing"] += 1
             elif type(event) is Trade:
@@ -195,11 +198,13 @@ class _Builder:
                 self.counts["rejects"] += 1
         return events[0]
 
-    def opened(self, order_id: int) -> None:
+    def opened(self, order_id: int, account: int) -> None:
+        self.owner[order_id] = account
         self.place_of[order_id] = len(self.open)
         self.open.append(order_id)
 
     def closed(self, order_id: int) -> None:
+        del self.owner[order_id]
         place = self.place_of.pop(order_id)
         last = self.open.pop()
         if last != order_id:

@@ -2,13 +2,15 @@
 
     core.py                     start here: Engine.apply(entry) -> events, the one dispatch table
     types.py limits.py          ids, enums, MarketSpec; every bound by name
-    members.py                  the enum members of the hot path, each under a name of its own
     commands.py events.py       what goes in; what comes out
     rejects.py                  numbered refusals in order of precedence
+    members.py                  what the hot path asks for by name: enum members, events
+    accounts.py                 accounts, their positions and their orders
     book.py matching.py         price levels and queues; the aggressor's walk
     ledger.py risk.py           conserved money; what an order holds and may do
     due.py delivery.py          what falls due, and when; from positions at the gate to settled money
     markets/                    one file per kind of market
+    bare.py                     the book on its own, for research and comparison
     snapshot.py invariants.py   dump, restore, state_hash; everything that must always be true
 
 The modules from members.py to core.py are compiled when there is a C compiler.

@@ -11,87 +11,23 @@ from bisect import bisect_left, insort
 
 from mypy_extensions import mypyc_attr
 
-from engine.events import Accepted
-from engine.members import ORDER_OPEN, STP_CANCEL_MAKER, STP_NONE
-from engine.types import OrderStatus, OrderType, PostOnly, SelfTradePrevention, TimeInForce
-
 
 # Compiled, orders and levels are left out of the cyclic garbage collector, which would walk every one of them again and again.
 # Closed orders are unlinked, so nothing is kept; only an engine that is thrown away whole leaves its book behind.
 @mypyc_attr(acyclic=True)
-class Order:
-    """One order, open or closed. While it is open ``qty == filled + remaining``; a closed one has nothing remaining."""
+class Resting:
+    """What the book knows of an order: ``remaining`` lots at ``price`` ticks, and its neighbours in the queue."""
 
-    __slots__ = (
-        "accepted",
-        "account",
-        "client_order_id",
-        "expires_ns",
-        "filled",
-        "forget",
-        "is_buy",
-        "level",
-        "market",
-        "next",
-        "order_id",
-        "order_type",
-        "post_only",
-        "prev",
-        "price",
-        "qty",
-        "reduce_only",
-        "remaining",
-        "self_trade_prevention",
-        "status",
-        "time_in_force",
-        "ts_ns",
-        "unit_hold",
-    )
+    __slots__ = ("is_buy", "level", "next", "order_id", "prev", "price", "remaining")
 
-    def __init__(
-        self,
-        order_id: int,
-        account: int,
-        market: str,
-        is_buy: bool,
-        order_type: OrderType,
-        price: int,
-        qty: int,
-        time_in_force: TimeInForce,
-        post_only: PostOnly,
-        reduce_only: bool,
-        self_trade_prevention: SelfTradePrevention,
-        expires_ns: int,
-        client_order_id: str,
-        ts_ns: int,
-        unit_hold: int,
-    ) -> None:
+    def __init__(self, order_id: int, is_buy: bool, price: int, remaining: int) -> None:
         self.order_id: int = order_id
-        self.account: int = account
-        self.market: str = market
         self.is_buy: bool = is_buy
-        self.order_type: OrderType = order_type
         self.price: int = price
-        self.qty: int = qty
-        self.filled: int = 0
-        self.remaining: int = qty
-        self.time_in_force: TimeInForce = time_in_force
-        self.post_only: PostOnly = post_only
-        self.reduce_only: bool = reduce_only
-        self.self_trade_prevention: SelfTradePrevention = self_trade_prevention
-        self.expires_ns: int = expires_ns
-        self.client_order_id: str = client_order_id
-        self.ts_ns: int = ts_ns
-        # msat held per remaining lot, fixed when the order enters the book or re-enters it
-        self.unit_hold: int = unit_hold
-        self.status: OrderStatus = ORDER_OPEN
-        # the first answer, for repeats of its client_order_id
-        self.accepted: Accepted | None = None
-        # its client_order_id outlived its time while the order was open: forget it when the order closes
-        self.forget: bool = False
+        self.remaining: int = remaining
         self.level: Level | None = None
-        self.prev: Order | None = None
-        self.next: Order | None = None
+        self.prev: Resting | None = None
+        self.next: Resting | None = None
 
 
 @mypyc_attr(acyclic=True)
@@ -103,14 +39,14 @@ class Level:
     def __init__(self, price: int) -> None:
         self.price: int = price
         self.qty: int = 0
-        self.head: Order | None = None
-        self.tail: Order | None = None
+        self.head: Resting | None = None
+        self.tail: Resting | None = None
 
 
 class Book:
     """Both sides of one market. ``best_bid`` and ``best_ask`` are 0 while a side is empty (no price is below one tick)."""
 
-    __slots__ = ("_ask_prices", "_bid_prices", "asks", "best_ask", "best_bid", "bids", "reduce_only_orders")
+    __slots__ = ("_ask_prices", "_bid_prices", "asks", "best_ask", "best_bid", "bids")
 
     def __init__(self) -> None:
         self.bids: dict[int, Level] = {}
@@ -119,10 +55,8 @@ class Book:
         self._ask_prices: list[int] = []
         self.best_bid: int = 0
         self.best_ask: int = 0
-        # resting reduce-only orders: while there are none, a level's qty is all good to fill a FOK order
-        self.reduce_only_orders: int = 0
 
-    def add(self, order: Order) -> None:
+    def add(self, order: Resting) -> None:
         """Put ``order`` last in the queue at its price."""
         price = order.price
         if order.is_buy:
@@ -154,10 +88,8 @@ class Book:
         level.tail = order
         level.qty += order.remaining
         order.level = level
-        if order.reduce_only:
-            self.reduce_only_orders += 1
 
-    def remove(self, order: Order) -> None:
+    def remove(self, order: Resting) -> None:
         """Take a resting ``order`` out, with whatever remains of it."""
         level = order.level
         assert level is not None, order.order_id
@@ -175,8 +107,6 @@ class Book:
             order.next = None
         level.qty -= order.remaining
         order.level = None
-        if order.reduce_only:
-            self.reduce_only_orders -= 1
         if level.head is None:
             self._drop(level.price, order.is_buy)
 
@@ -207,9 +137,9 @@ class Book:
         """``(price, qty)`` per ask level, lowest price first. O(levels)."""
         return [(-price, self.asks[-price].qty) for price in reversed(self._ask_prices)]
 
-    def orders_best_first(self, is_buy: bool) -> list[Order]:
+    def orders_best_first(self, is_buy: bool) -> list[Resting]:
         """One side's orders in priority order. O(orders)."""
-        orders: list[Order] = []
+        orders: list[Resting] = []
         levels = self.bids if is_buy else self.asks
         for key in reversed(self._bid_prices if is_buy else self._ask_prices):
             order = levels[key if is_buy else -key].head
@@ -218,31 +148,17 @@ class Book:
                 order = order.next
         return orders
 
-    def fillable(self, is_buy: bool, limit: int, qty: int, account: int, prevention: SelfTradePrevention) -> int:
-        """How much of ``qty`` an order that takes up to price ``limit`` is sure to fill at once.
-
-        Leaves out what self-trade prevention keeps from trading, and resting reduce-only orders, which may be trimmed while
-        the order walks the book. O(levels), or O(orders) when one of these applies.
-        """
-        levels = self.asks if is_buy else self.bids
-        by_order = self.reduce_only_orders > 0 or prevention is not STP_NONE
-        found = 0
-        for key in reversed(self._ask_prices if is_buy else self._bid_prices):
-            price = -key if is_buy else key
-            if (price > limit) if is_buy else (price < limit):
-                break
-            level = levels[price]
-            if by_order:
-                order = level.head
-                while order is not None and found < qty:
-                    if order.account == account and prevention is not STP_NONE:
-                        if prevention is not STP_CANCEL_MAKER:
-                            return found
-                    elif not order.reduce_only:
-                        found += order.remaining
-                    order = order.next
-            else:
-                found += level.qty
-            if found >= qty:
-                return qty
+    def levels_from_best(self, is_buy: bool, limit: int) -> list[Level]:
+        """The levels that an order (a buy or not) could take down to its price ``limit``, best first. O(those levels)."""
+        found: list[Level] = []
+        if is_buy:
+            for key in reversed(self._ask_prices):
+                if -key > limit:
+                    break
+                found.append(self.asks[-key])
+        else:
+            for key in reversed(self._bid_prices):
+                if key < limit:
+                    break
+                found.append(self.bids[key])
         return found

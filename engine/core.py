@@ -7,12 +7,13 @@ Each handler reads, decides, then changes: a command is applied whole or refused
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from engine import due as agenda
-from engine.book import Order
+from engine.accounts import Account, Order, first_answer, keep_answer
+from engine.book import Resting
 from engine.commands import (
     Amend,
     Cancel,
@@ -32,9 +33,7 @@ from engine.commands import (
 from engine.delivery import Delivering
 from engine.due import NEVER, Due
 from engine.events import (
-    Accepted,
     AccountCreated,
-    Amended,
     BalanceChanged,
     DestinationSet,
     Event,
@@ -42,7 +41,6 @@ from engine.events import (
     MarketStateChanged,
     Rejected,
 )
-from engine.ledger import Account
 from engine.limits import (
     CLIENT_ORDER_ID_CHARS_MAX,
     MONEY_MAX_MSAT,
@@ -61,7 +59,6 @@ from engine.members import (
     FOK,
     GTC,
     GTD,
-    IOC,
     LIMIT,
     MARKET,
     MARKET_HALTED,
@@ -71,9 +68,11 @@ from engine.members import (
     ORDER_OPEN,
     POST_ONLY_OFF,
     SELL,
+    accepted,
+    amended,
 )
 from engine.rejects import RejectCode
-from engine.risk import post_only_price, reducible, unit_hold
+from engine.risk import fillable, post_only_price, reducible, unit_hold
 from engine.types import (
     FEES_ACCOUNT,
     FIRST_ACCOUNT,
@@ -83,6 +82,11 @@ from engine.types import (
     DeliveryState,
     MarketState,
     OrderStatus,
+    OrderType,
+    PostOnly,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
 )
 
 URL_SCHEMES: Final = ("stratum+tcp://", "stratum+ssl://")
@@ -94,11 +98,26 @@ _CLOSED_FOR_PLACING: Final = {
 }
 
 
+# All fields of a Struct at once: compiled, reading them one by one takes several times as long.
+_entry_fields: Final = cast("Callable[[Entry], tuple[int, int, Any, int]]", astuple)
+_place_fields: Final = cast(
+    "Callable[[Place], tuple[int, str, Side, OrderType, int, int, TimeInForce, PostOnly, bool, SelfTradePrevention, int, str]]",
+    astuple,
+)
+_cancel_fields: Final = cast("Callable[[Cancel], tuple[int, int, str]]", astuple)
+
+_PLACE: Final = Place
+_CANCEL: Final = Cancel
+
+
 class Engine:
     """The whole state of the exchange, and the one function that changes it."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits: Limits = limits if limits is not None else Limits()
+        self.orders_max: int = self.limits.orders_max
+        self.orders_per_account_max: int = self.limits.orders_per_account_max
+        self.client_order_ids_max: int = self.limits.client_order_ids_per_account_max
         self.seq: int = 0
         self.ts_ns: int = 0
         self.fees: Account = Account(FEES_ACCOUNT, "fees")
@@ -107,7 +126,6 @@ class Engine:
         self.names: dict[str, int] = {"fees": FEES_ACCOUNT, "insurance": INSURANCE_ACCOUNT}
         self.next_account: int = FIRST_ACCOUNT
         self.markets: dict[str, Market] = {}
-        self.orders: dict[int, Order] = {}
         self.deliveries: dict[int, Delivery] = {}
         # deposits minus withdrawals: what all money in the engine must add up to
         self.deposited: int = 0
@@ -117,9 +135,10 @@ class Engine:
         # every remembered outcome, oldest first: an order knows its time, account and key, others come with
         # (placed_ns, account, key)
         self.remembered: deque[Order | tuple[int, int, str]] = deque()
-        self.matching: Matching = Matching(self.accounts, self.orders, self.fees, self.due)
+        self._queue: Callable[[Order | tuple[int, int, str]], None] = self.remembered.append
+        self.matching: Matching = Matching(self.fees, self.due)
         self.delivering: Delivering = Delivering(self.accounts, self.markets, self.deliveries, self.insurance, self.due)
-        self._handlers: dict[type, Callable[[Any, Entry, list[Event]], None]] = {
+        self._handlers: dict[type, Callable[[Any, bool, list[Event]], None]] = {
             Place: self._place,
             Amend: self._amend,
             Cancel: self._cancel,
@@ -142,24 +161,35 @@ class Engine:
 
         Raises AssertionError when the entry is not the next one: a broken journal, not a trader's mistake.
         """
-        ts_ns = entry.ts_ns
-        assert entry.seq == self.seq + 1, f"entry {entry.seq} after {self.seq}"
-        assert ts_ns >= self.ts_ns, f"entry {entry.seq} goes back in time, from {self.ts_ns} to {ts_ns}"
+        seq, ts_ns, command, deadline_ns = _entry_fields(entry)
+        assert seq == self.seq + 1, f"entry {seq} after {self.seq}"
+        assert ts_ns >= self.ts_ns, f"entry {seq} goes back in time, from {self.ts_ns} to {ts_ns}"
         out: list[Event] = []
         if self.due.next_ns <= ts_ns:
             self._run_due(ts_ns, out)
         if self._forget_ns <= ts_ns:
             self._forget(ts_ns)
-        self.seq = entry.seq
+        self.seq = seq
         self.ts_ns = ts_ns
-        self._handlers[type(entry.command)](entry.command, entry, out)
+        late = deadline_ns != 0 and ts_ns > deadline_ns
+        kind = type(command)
+        if kind is _PLACE:
+            self._place(command, late, out)
+        elif kind is _CANCEL:
+            self._cancel(command, late, out)
+        else:
+            self._handlers[kind](command, late, out)
         return out
 
     def next_due_ns(self) -> int:
         """When the next expiry, gate, delivery or settlement falls due; 0 when nothing is waiting."""
         return 0 if self.due.next_ns == NEVER else self.due.next_ns
 
-    def _tick(self, command: Tick, entry: Entry, out: list[Event]) -> None:
+    def open_orders(self) -> list[Order]:
+        """Every open order, account by account. O(accounts + orders)."""
+        return [order for account in self.accounts.values() for order in account.orders.values()]
+
+    def _tick(self, command: Tick, late: bool, out: list[Event]) -> None:
         """Only time passes."""
 
     def _run_due(self, ts_ns: int, out: list[Event]) -> None:
@@ -167,7 +197,7 @@ class Engine:
         while due.next_ns <= ts_ns:
             _, kind, key = due.pop()
             if kind == agenda.EXPIRY:
-                self._end(self.orders[int(key)], CancelReason.EXPIRED, OrderStatus.EXPIRED, out)
+                self._end(self.matching.expiring[int(key)], CancelReason.EXPIRED, OrderStatus.EXPIRED, out)
             elif kind == agenda.GATE:
                 self._gate(self.markets[str(key)], out)
             elif kind == agenda.START:
@@ -177,9 +207,9 @@ class Engine:
 
     def _remember(self, account: Account, key: str, outcome: Order | Rejected | BalanceChanged, ts_ns: int) -> None:
         account.outcomes[key] = outcome
-        if not self.remembered:
+        if self._forget_ns == NEVER:
             self._forget_ns = ts_ns + self.limits.client_order_id_ns
-        self.remembered.append(outcome if isinstance(outcome, Order) else (ts_ns, account.account_id, key))
+        self._queue(outcome if isinstance(outcome, Order) else (ts_ns, account.account_id, key))
 
     def _forget(self, ts_ns: int) -> None:
         remembered = self.remembered
@@ -220,111 +250,109 @@ class Engine:
 
     # ----------------------------------------------------------------------------------------------------------- orders
 
-    def _place(self, command: Place, entry: Entry, out: list[Event]) -> None:
-        account = self.accounts.get(command.account)
-        key = command.client_order_id
+    def _place(self, command: Place, late: bool, out: list[Event]) -> None:
+        (
+            account_id,
+            symbol,
+            side,
+            order_type,
+            price,
+            qty,
+            lifetime,
+            post_only,
+            reduce_only,
+            prevention,
+            expires_ns,
+            key,
+        ) = _place_fields(command)
+        account = self.accounts.get(account_id)
         if account is None:
-            self._refuse(out, RejectCode.ACCOUNT_UNKNOWN, 0, None, 0, key, command.market)
+            self._refuse(out, RejectCode.ACCOUNT_UNKNOWN, 0, None, 0, key, symbol)
             return
+        ts_ns = self.ts_ns
         if key:
             first = account.outcomes.get(key)
             if first is not None:
-                out.append(_repeat(first))
+                out.append(_repeat(first, account))
                 return
             if not _is_client_order_id(key):
-                self._refuse(
-                    out, RejectCode.CLIENT_ORDER_ID_INVALID, CLIENT_ORDER_ID_CHARS_MAX, account, 0, key, command.market
-                )
+                self._refuse(out, RejectCode.CLIENT_ORDER_ID_INVALID, CLIENT_ORDER_ID_CHARS_MAX, account, 0, key, symbol)
                 return
-            full = len(account.outcomes) >= self.limits.client_order_ids_per_account_max
-            if full and (entry.deadline_ns == 0 or entry.ts_ns <= entry.deadline_ns):
-                bound = self.limits.client_order_ids_per_account_max
-                self._refuse(out, RejectCode.CLIENT_ORDER_IDS_FULL, bound, account, 0, key, command.market)
+            if len(account.outcomes) >= self.client_order_ids_max and not late:
+                self._refuse(out, RejectCode.CLIENT_ORDER_IDS_FULL, self.client_order_ids_max, account, 0, key, symbol)
                 return
-        refusal = self._place_checked(command, entry, account, out)
-        if refusal is not None:
-            rejected = self._refuse(out, refusal[0], refusal[1], account, 0, key, command.market)
-            if key and len(account.outcomes) < self.limits.client_order_ids_per_account_max:
-                self._remember(account, key, rejected, entry.ts_ns)
-
-    def _place_checked(self, command: Place, entry: Entry, account: Account, out: list[Event]) -> tuple[RejectCode, int] | None:
-        """Place the order, or say why not: the code and its bound."""
-        limits = self.limits
-        ts_ns = entry.ts_ns
-        if entry.deadline_ns and ts_ns > entry.deadline_ns:
-            return RejectCode.DEADLINE_PASSED, ts_ns
-        market = self.markets.get(command.market)
+        if late:
+            return self._refuse_place(RejectCode.DEADLINE_PASSED, ts_ns, account, key, symbol, out)
+        market = self.markets.get(symbol)
         if market is None:
-            return RejectCode.MARKET_UNKNOWN, 0
+            return self._refuse_place(RejectCode.MARKET_UNKNOWN, 0, account, key, symbol, out)
         if market.state is not MARKET_OPEN:
-            return _CLOSED_FOR_PLACING[market.state], 0
-        is_buy = command.side is BUY
-        lifetime = command.time_in_force
-        price = command.price
-        qty = command.qty
-        is_limit = command.order_type is LIMIT
-        if not is_limit and lifetime is not IOC and lifetime is not FOK:
-            return RejectCode.TIME_IN_FORCE_INVALID, 0
+            return self._refuse_place(_CLOSED_FOR_PLACING[market.state], 0, account, key, symbol, out)
+        is_buy = side is BUY
+        is_limit = order_type is LIMIT
         may_rest = lifetime is GTC or lifetime is GTD
-        post_only = command.post_only
+        if not is_limit and may_rest:
+            return self._refuse_place(RejectCode.TIME_IN_FORCE_INVALID, 0, account, key, symbol, out)
         if post_only is not POST_ONLY_OFF and not (is_limit and may_rest):
-            return RejectCode.POST_ONLY_INVALID, 0
-        expires_ns = command.expires_ns
-        if lifetime is GTD:
-            if not ts_ns < expires_ns <= ts_ns + limits.expiry_max_ns:
-                return RejectCode.EXPIRY_INVALID, limits.expiry_max_ns
-        elif expires_ns:
-            return RejectCode.EXPIRY_INVALID, limits.expiry_max_ns
+            return self._refuse_place(RejectCode.POST_ONLY_INVALID, 0, account, key, symbol, out)
+        if expires_ns or lifetime is GTD:
+            longest = self.limits.expiry_max_ns
+            if lifetime is not GTD or not ts_ns < expires_ns <= ts_ns + longest:
+                return self._refuse_place(RejectCode.EXPIRY_INVALID, longest, account, key, symbol, out)
         if is_limit:
-            if price < market.spec.price_min:
-                return RejectCode.PRICE_TOO_LOW, market.spec.price_min
-            if price > market.spec.price_max:
-                return RejectCode.PRICE_TOO_HIGH, market.spec.price_max
+            if price < market.price_min:
+                return self._refuse_place(RejectCode.PRICE_TOO_LOW, market.price_min, account, key, symbol, out)
+            if price > market.price_max:
+                return self._refuse_place(RejectCode.PRICE_TOO_HIGH, market.price_max, account, key, symbol, out)
         else:
             if price:
-                return RejectCode.PRICE_NOT_ALLOWED, 0
+                return self._refuse_place(RejectCode.PRICE_NOT_ALLOWED, 0, account, key, symbol, out)
             price = market.band_price(is_buy)
         if qty < 1:
-            return RejectCode.QTY_TOO_SMALL, 1
-        if qty > market.spec.qty_max:
-            return RejectCode.QTY_TOO_LARGE, market.spec.qty_max
-        reduce_only = command.reduce_only
+            return self._refuse_place(RejectCode.QTY_TOO_SMALL, 1, account, key, symbol, out)
+        if qty > market.qty_max:
+            return self._refuse_place(RejectCode.QTY_TOO_LARGE, market.qty_max, account, key, symbol, out)
         hold = unit_hold(market, is_buy, price, reduce_only)
-        if max(hold * qty, market.terms.notional_ceil(price, qty)) > MONEY_MAX_MSAT:
-            return RejectCode.NOTIONAL_TOO_LARGE, MONEY_MAX_MSAT
-        if may_rest and len(account.orders) >= limits.orders_per_account_max:
-            return RejectCode.ORDERS_PER_ACCOUNT_FULL, limits.orders_per_account_max
-        if may_rest and len(self.orders) >= limits.orders_max:
-            return RejectCode.ORDERS_FULL, limits.orders_max
+        if hold * qty > MONEY_MAX_MSAT or price * qty > market.terms.price_qty_max:
+            return self._refuse_place(RejectCode.NOTIONAL_TOO_LARGE, MONEY_MAX_MSAT, account, key, symbol, out)
+        if may_rest:
+            if len(account.orders) >= self.orders_per_account_max:
+                return self._refuse_place(
+                    RejectCode.ORDERS_PER_ACCOUNT_FULL, self.orders_per_account_max, account, key, symbol, out
+                )
+            if self.matching.open_orders >= self.orders_max:
+                return self._refuse_place(RejectCode.ORDERS_FULL, self.orders_max, account, key, symbol, out)
         if reduce_only:
             left = reducible(account, market, is_buy, None)
             if qty > left:
-                return RejectCode.REDUCE_ONLY_EXCEEDED, max(left, 0)
+                return self._refuse_place(RejectCode.REDUCE_ONLY_EXCEEDED, max(left, 0), account, key, symbol, out)
+        book = market.book
         if post_only is not POST_ONLY_OFF:
             slid = post_only_price(market, is_buy, price, post_only)
             if slid == 0:
-                return RejectCode.POST_ONLY_WOULD_TAKE, market.book.best_ask if is_buy else market.book.best_bid
+                best = book.best_ask if is_buy else book.best_bid
+                return self._refuse_place(RejectCode.POST_ONLY_WOULD_TAKE, best, account, key, symbol, out)
             if slid != price:
                 price = slid
                 hold = unit_hold(market, is_buy, price, reduce_only)
         available = account.balance - account.held
         if hold * qty > available:
-            return RejectCode.FUNDS_INSUFFICIENT, available
-        prevention = command.self_trade_prevention
+            return self._refuse_place(RejectCode.FUNDS_INSUFFICIENT, available, account, key, symbol, out)
         if lifetime is FOK:
-            fillable = market.book.fillable(is_buy, price, qty, account.account_id, prevention)
-            if fillable < qty:
-                return RejectCode.FILL_OR_KILL_UNFILLABLE, fillable
+            found = fillable(account, market, is_buy, price, qty, prevention)
+            if found < qty:
+                return self._refuse_place(RejectCode.FILL_OR_KILL_UNFILLABLE, found, account, key, symbol, out)
 
         # every check has passed
-        order_id = entry.seq
-        key = command.client_order_id
+        order_id = self.seq
+        account_seq = account.event_seq + 1
+        account.event_seq = account_seq
         order = Order(
             order_id,
-            account.account_id,
+            account,
             market.symbol,
             is_buy,
-            command.order_type,
+            order_type,
             price,
             qty,
             lifetime,
@@ -334,39 +362,59 @@ class Engine:
             expires_ns,
             key,
             ts_ns,
+            account_seq,
             hold,
         )
-        self.orders[order_id] = order
+        matching = self.matching
+        matching.open_orders += 1
         account.orders[order_id] = order
         account.held += hold * qty
-        account.event_seq += 1
-        account_seq = account.event_seq
-        balance = account.balance
-        held = account.held
         if key:
             self._remember(account, key, order, ts_ns)
-        book = market.book
-        first = len(out)
-        resting = 0
         if is_buy:
             crosses = book.best_ask != 0 and price >= book.best_ask
         else:
-            crosses = book.best_bid != 0 and price <= book.best_bid
-        if crosses or not may_rest:
-            # the answer goes before the trades, but tells how they went
-            out.append(_PENDING)
-            resting = self._enter(order, account, market, may_rest, ts_ns, out)
-        else:
-            self.matching.rest(order, account, market)
-            resting = qty
-        accepted = Accepted(
+            crosses = price <= book.best_bid
+        if may_rest and not crosses:
+            matching.rest(order, account, market)
+            out.append(
+                accepted(
+                    account.account_id,
+                    account_seq,
+                    order_id,
+                    key,
+                    market.symbol,
+                    side,
+                    order_type,
+                    price,
+                    qty,
+                    0,
+                    qty,
+                    lifetime,
+                    post_only,
+                    reduce_only,
+                    prevention,
+                    expires_ns,
+                    ts_ns,
+                    account.balance,
+                    account.held,
+                )
+            )
+            return
+        # the answer goes before the trades, but tells how they went
+        balance = account.balance
+        held = account.held
+        place = len(out)
+        out.append(_PENDING)
+        resting = self._enter(order, account, market, may_rest, ts_ns, out)
+        answer = accepted(
             account.account_id,
             account_seq,
             order_id,
             key,
             market.symbol,
-            command.side,
-            command.order_type,
+            side,
+            order_type,
             price,
             qty,
             order.filled,
@@ -380,12 +428,15 @@ class Engine:
             balance,
             held,
         )
-        order.accepted = accepted
-        if first == len(out):
-            out.append(accepted)
-        else:
-            out[first] = accepted
-        return None
+        out[place] = answer
+        if key:
+            order.answer = answer
+
+    def _refuse_place(self, code: RejectCode, bound: int, account: Account, key: str, symbol: str, out: list[Event]) -> None:
+        """Refuse an order, and remember that under its client order id."""
+        rejected = self._refuse(out, code, bound, account, 0, key, symbol)
+        if key and len(account.outcomes) < self.client_order_ids_max:
+            self._remember(account, key, rejected, self.ts_ns)
 
     def _enter(self, order: Order, account: Account, market: Market, may_rest: bool, ts_ns: int, out: list[Event]) -> int:
         """Let an order walk the book, then rest, cancel or finish what remains; returns the quantity that rests."""
@@ -411,43 +462,45 @@ class Engine:
             return outcome
         return None
 
-    def _amend(self, command: Amend, entry: Entry, out: list[Event]) -> None:
+    def _amend(self, command: Amend, late: bool, out: list[Event]) -> None:
         account = self.accounts.get(command.account)
         order: Order | None = None
         refusal: tuple[RejectCode, int] | None
         if account is None:
             refusal = RejectCode.ACCOUNT_UNKNOWN, 0
-        elif entry.deadline_ns and entry.ts_ns > entry.deadline_ns:
-            refusal = RejectCode.DEADLINE_PASSED, entry.ts_ns
+        elif late:
+            refusal = RejectCode.DEADLINE_PASSED, self.ts_ns
         else:
             order = self._find(account, command.order_id, command.client_order_id)
             if order is None:
                 refusal = RejectCode.ORDER_UNKNOWN, 0
             else:
-                refusal = self._amend_checked(command, entry, account, order, out)
+                refusal = self._amend_checked(command, account, order, out)
         if refusal is not None:
-            market = order.market if order is not None else ""
-            self._refuse(out, refusal[0], refusal[1], account, command.order_id, command.client_order_id, market)
+            symbol = order.market if order is not None else ""
+            self._refuse(out, refusal[0], refusal[1], account, command.order_id, command.client_order_id, symbol)
 
-    def _amend_checked(
-        self, command: Amend, entry: Entry, account: Account, order: Order, out: list[Event]
-    ) -> tuple[RejectCode, int] | None:
+    def _amend_checked(self, command: Amend, account: Account, order: Order, out: list[Event]) -> tuple[RejectCode, int] | None:
         """Amend the order, or say why not: the code and its bound."""
         market = self.markets[order.market]
         if market.state is not MARKET_OPEN:
             return _CLOSED_FOR_PLACING[market.state], 0
-        if command.price and command.price < market.spec.price_min:
-            return RejectCode.PRICE_TOO_LOW, market.spec.price_min
-        if command.price > market.spec.price_max:
-            return RejectCode.PRICE_TOO_HIGH, market.spec.price_max
-        if command.qty < 0:
+        price = command.price
+        qty = command.qty
+        if price and price < market.price_min:
+            return RejectCode.PRICE_TOO_LOW, market.price_min
+        if price > market.price_max:
+            return RejectCode.PRICE_TOO_HIGH, market.price_max
+        if qty < 0:
             return RejectCode.QTY_TOO_SMALL, 1
-        if command.qty > market.spec.qty_max:
-            return RejectCode.QTY_TOO_LARGE, market.spec.qty_max
-        if command.price == 0 and command.qty == 0:
+        if qty > market.qty_max:
+            return RejectCode.QTY_TOO_LARGE, market.qty_max
+        if price == 0 and qty == 0:
             return RejectCode.AMEND_EMPTY, 0
-        price = command.price or order.price
-        qty = command.qty or order.qty
+        if price == 0:
+            price = order.price
+        if qty == 0:
+            qty = order.qty
         if qty <= order.filled:
             self._end(order, CancelReason.AMENDED, ORDER_CANCELED, out)
             return None
@@ -460,7 +513,7 @@ class Engine:
 
         is_buy = order.is_buy
         hold = unit_hold(market, is_buy, price, order.reduce_only)
-        if max(hold * remaining, market.terms.notional_ceil(price, remaining)) > MONEY_MAX_MSAT:
+        if hold * remaining > MONEY_MAX_MSAT or price * remaining > market.terms.price_qty_max:
             return RejectCode.NOTIONAL_TOO_LARGE, MONEY_MAX_MSAT
         if order.reduce_only:
             left = reducible(account, market, is_buy, order)
@@ -478,8 +531,8 @@ class Engine:
             return RejectCode.FUNDS_INSUFFICIENT, available
 
         # every check has passed: out of the book, and in again as an aggressor
-        matching = self.matching
-        matching.unrest(order, account, market)
+        keep_answer(order)
+        self.matching.unrest(order, account, market)
         account.held += hold * remaining - order.unit_hold * old_resting
         order.price = price
         order.qty = qty
@@ -491,8 +544,8 @@ class Engine:
         held = account.held
         first = len(out)
         out.append(_PENDING)
-        resting = self._enter(order, account, market, True, entry.ts_ns, out)
-        out[first] = Amended(
+        resting = self._enter(order, account, market, True, self.ts_ns, out)
+        out[first] = amended(
             account.account_id,
             account_seq,
             order.order_id,
@@ -515,6 +568,7 @@ class Engine:
         """Lower the quantity (or leave it); the order keeps its place in the queue."""
         old_resting = order.remaining
         less = order.qty - qty
+        keep_answer(order)
         order.qty = qty
         order.remaining -= less
         level = order.level
@@ -525,7 +579,7 @@ class Engine:
         account.held -= order.unit_hold * less
         account.event_seq += 1
         out.append(
-            Amended(
+            amended(
                 account.account_id,
                 account.event_seq,
                 order.order_id,
@@ -546,19 +600,19 @@ class Engine:
 
     def _end(self, order: Order, reason: CancelReason, status: OrderStatus, out: list[Event]) -> None:
         """Cancel a resting order."""
-        market = self.markets[order.market]
-        self.matching.cancel(order, self.accounts[order.account], market, reason, status, out)
+        self.matching.cancel(order, order.account, self.markets[order.market], reason, status, out)
 
-    def _cancel(self, command: Cancel, entry: Entry, out: list[Event]) -> None:
-        account = self.accounts.get(command.account)
+    def _cancel(self, command: Cancel, late: bool, out: list[Event]) -> None:
+        account_id, order_id, client_order_id = _cancel_fields(command)
+        account = self.accounts.get(account_id)
         symbol = ""
         bound = 0
         if account is None:
             code = RejectCode.ACCOUNT_UNKNOWN
-        elif entry.deadline_ns and entry.ts_ns > entry.deadline_ns:
-            code, bound = RejectCode.DEADLINE_PASSED, entry.ts_ns
+        elif late:
+            code, bound = RejectCode.DEADLINE_PASSED, self.ts_ns
         else:
-            order = self._find(account, command.order_id, command.client_order_id)
+            order = self._find(account, order_id, client_order_id)
             if order is None:
                 code = RejectCode.ORDER_UNKNOWN
             else:
@@ -568,17 +622,17 @@ class Engine:
                     self.matching.cancel(order, account, market, CANCEL_REQUESTED, ORDER_CANCELED, out)
                     return
                 code = RejectCode.MARKET_HALTED
-        self._refuse(out, code, bound, account, command.order_id, command.client_order_id, symbol)
+        self._refuse(out, code, bound, account, order_id, client_order_id, symbol)
 
-    def _cancel_all(self, command: CancelAll, entry: Entry, out: list[Event]) -> None:
+    def _cancel_all(self, command: CancelAll, late: bool, out: list[Event]) -> None:
         account = self.accounts.get(command.account)
         market = self.markets.get(command.market)
         code: RejectCode | None = None
         bound = 0
         if account is None:
             code = RejectCode.ACCOUNT_UNKNOWN
-        elif entry.deadline_ns and entry.ts_ns > entry.deadline_ns:
-            code, bound = RejectCode.DEADLINE_PASSED, entry.ts_ns
+        elif late:
+            code, bound = RejectCode.DEADLINE_PASSED, self.ts_ns
         elif command.market and market is None:
             code = RejectCode.MARKET_UNKNOWN
         elif market is not None and market.state is MARKET_HALTED and not command.by_operator:
@@ -600,7 +654,7 @@ class Engine:
 
     # --------------------------------------------------------------------------------------------- accounts and money
 
-    def _create_account(self, command: CreateAccount, entry: Entry, out: list[Event]) -> None:
+    def _create_account(self, command: CreateAccount, late: bool, out: list[Event]) -> None:
         name = command.name
         if not (0 < len(name) <= NAME_CHARS_MAX and name.isprintable() and name.strip() == name):
             self._refuse(out, RejectCode.ACCOUNT_NAME_INVALID, NAME_CHARS_MAX)
@@ -608,8 +662,8 @@ class Engine:
             self._refuse(out, RejectCode.ACCOUNT_NAME_TAKEN, self.names[name])
         elif len(self.accounts) >= self.limits.accounts_max:
             self._refuse(out, RejectCode.ACCOUNTS_FULL, self.limits.accounts_max)
-        elif entry.deadline_ns and entry.ts_ns > entry.deadline_ns:
-            self._refuse(out, RejectCode.DEADLINE_PASSED, entry.ts_ns)
+        elif late:
+            self._refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns)
         else:
             account = Account(self.next_account, name)
             self.next_account += 1
@@ -617,13 +671,13 @@ class Engine:
             self.names[name] = account.account_id
             out.append(AccountCreated(account.account_id, name))
 
-    def _deposit(self, command: Deposit, entry: Entry, out: list[Event]) -> None:
-        self._transfer(command.account, command.amount, 1, command.transfer_id, entry, out)
+    def _deposit(self, command: Deposit, late: bool, out: list[Event]) -> None:
+        self._transfer(command.account, command.amount, 1, command.transfer_id, late, out)
 
-    def _withdraw(self, command: Withdraw, entry: Entry, out: list[Event]) -> None:
-        self._transfer(command.account, command.amount, -1, command.transfer_id, entry, out)
+    def _withdraw(self, command: Withdraw, late: bool, out: list[Event]) -> None:
+        self._transfer(command.account, command.amount, -1, command.transfer_id, late, out)
 
-    def _transfer(self, account_id: int, amount: int, sign: int, transfer_id: str, entry: Entry, out: list[Event]) -> None:
+    def _transfer(self, account_id: int, amount: int, sign: int, transfer_id: str, late: bool, out: list[Event]) -> None:
         """A deposit (``sign`` 1) or withdrawal (-1), at most once per transfer id."""
         account = self.accounts.get(account_id)
         if account is None:
@@ -632,20 +686,20 @@ class Engine:
         key = "transfer:" + transfer_id
         first = account.outcomes.get(key)
         if first is not None:
-            out.append(_repeat(first))
+            out.append(_repeat(first, account))
             return
         if not _is_client_order_id(transfer_id):
             bound = CLIENT_ORDER_ID_CHARS_MAX
             self._refuse(out, RejectCode.CLIENT_ORDER_ID_INVALID, bound, account, 0, transfer_id)
             return
-        full = len(account.outcomes) >= self.limits.client_order_ids_per_account_max
+        full = len(account.outcomes) >= self.client_order_ids_max
         refusal: tuple[RejectCode, int] | None = None
         available = account.balance - account.held
         room = MONEY_MAX_MSAT - self.deposited
-        if entry.deadline_ns and entry.ts_ns > entry.deadline_ns:
-            refusal = RejectCode.DEADLINE_PASSED, entry.ts_ns
+        if late:
+            refusal = RejectCode.DEADLINE_PASSED, self.ts_ns
         elif full:
-            bound = self.limits.client_order_ids_per_account_max
+            bound = self.client_order_ids_max
             self._refuse(out, RejectCode.CLIENT_ORDER_IDS_FULL, bound, account, 0, transfer_id)
             return
         elif not 0 < amount <= MONEY_MAX_MSAT:
@@ -657,7 +711,7 @@ class Engine:
         if refusal is not None:
             rejected = self._refuse(out, refusal[0], refusal[1], account, 0, transfer_id)
             if not full:
-                self._remember(account, key, rejected, entry.ts_ns)
+                self._remember(account, key, rejected, self.ts_ns)
             return
         account.balance += sign * amount
         self.deposited += sign * amount
@@ -672,17 +726,17 @@ class Engine:
             account.held,
         )
         out.append(changed)
-        self._remember(account, key, changed, entry.ts_ns)
+        self._remember(account, key, changed, self.ts_ns)
 
-    def _set_destination(self, command: SetDestination, entry: Entry, out: list[Event]) -> None:
+    def _set_destination(self, command: SetDestination, late: bool, out: list[Event]) -> None:
         account = self.accounts.get(command.account)
         market = self.markets.get(command.market)
         code: RejectCode | None = None
         bound = 0
         if account is None:
             code = RejectCode.ACCOUNT_UNKNOWN
-        elif entry.deadline_ns and entry.ts_ns > entry.deadline_ns:
-            code, bound = RejectCode.DEADLINE_PASSED, entry.ts_ns
+        elif late:
+            code, bound = RejectCode.DEADLINE_PASSED, self.ts_ns
         elif market is None:
             code = RejectCode.MARKET_UNKNOWN
         elif not _is_destination(command.url, command.worker):
@@ -705,18 +759,18 @@ class Engine:
             delivery = self.deliveries[delivery_id]
             if delivery.buyer == command.account and (delivery.url, delivery.worker) != (command.url, command.worker):
                 if not delivery.url and delivery.state is DeliveryState.RUNNING:
-                    delivery.waited_hashes = waited_hashes(market.spec, delivery.contracted_hashes, entry.ts_ns)
+                    delivery.waited_hashes = waited_hashes(market.spec, delivery.contracted_hashes, self.ts_ns)
                 delivery.url = command.url
                 delivery.worker = command.worker
                 self.delivering.tell(delivery, out)
 
     # ---------------------------------------------------------------------------------------------------------- markets
 
-    def _list_market(self, command: ListMarket, entry: Entry, out: list[Event]) -> None:
+    def _list_market(self, command: ListMarket, late: bool, out: list[Event]) -> None:
         spec = command.spec
-        rule = broken_rule(spec, entry.ts_ns, self.limits)
-        if entry.deadline_ns and entry.ts_ns > entry.deadline_ns:
-            self._refuse(out, RejectCode.DEADLINE_PASSED, entry.ts_ns, market=spec.symbol)
+        rule = broken_rule(spec, self.ts_ns, self.limits)
+        if late:
+            self._refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns, market=spec.symbol)
         elif spec.symbol in self.markets:
             self._refuse(out, RejectCode.MARKET_EXISTS, market=spec.symbol)
         elif len(self.markets) >= self.limits.markets_max:
@@ -728,10 +782,10 @@ class Engine:
             self.due.add(spec.gate_ns, agenda.GATE, spec.symbol)
             out.append(MarketListed(spec))
 
-    def _set_market_state(self, command: SetMarketState, entry: Entry, out: list[Event]) -> None:
+    def _set_market_state(self, command: SetMarketState, late: bool, out: list[Event]) -> None:
         market = self.markets.get(command.market)
-        if entry.deadline_ns and entry.ts_ns > entry.deadline_ns:
-            self._refuse(out, RejectCode.DEADLINE_PASSED, entry.ts_ns, market=command.market)
+        if late:
+            self._refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns, market=command.market)
         elif market is None:
             self._refuse(out, RejectCode.MARKET_UNKNOWN, market=command.market)
         elif market.state is MarketState.CLOSED or command.state is MarketState.SETTLED:
@@ -746,6 +800,7 @@ class Engine:
         """Cancel every order of a market, oldest first."""
         orders = market.book.orders_best_first(True) + market.book.orders_best_first(False)
         for order in sorted(orders, key=_by_order_id):
+            assert isinstance(order, Order), order.order_id
             self._end(order, reason, ORDER_CANCELED, out)
 
     def _gate(self, market: Market, out: list[Event]) -> None:
@@ -758,10 +813,10 @@ class Engine:
 
     # ------------------------------------------------------------------------------------------------------- deliveries
 
-    def _report_work(self, command: ReportWork, entry: Entry, out: list[Event]) -> None:
+    def _report_work(self, command: ReportWork, late: bool, out: list[Event]) -> None:
         delivery = self.deliveries.get(command.delivery_id)
-        if entry.deadline_ns and entry.ts_ns > entry.deadline_ns:
-            self._refuse(out, RejectCode.DEADLINE_PASSED, entry.ts_ns)
+        if late:
+            self._refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns)
         elif delivery is None:
             self._refuse(out, RejectCode.DELIVERY_UNKNOWN)
         elif delivery.state is DeliveryState.SCHEDULED:
@@ -782,17 +837,17 @@ class Engine:
             delivery.excused_hashes = command.excused_hashes
             self.delivering.tell(delivery, out)
 
-    def _settle(self, command: Settle, entry: Entry, out: list[Event]) -> None:
+    def _settle(self, command: Settle, late: bool, out: list[Event]) -> None:
         market = self.markets.get(command.market)
-        if entry.deadline_ns and entry.ts_ns > entry.deadline_ns:
-            self._refuse(out, RejectCode.DEADLINE_PASSED, entry.ts_ns, market=command.market)
+        if late:
+            self._refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns, market=command.market)
         elif market is None:
             self._refuse(out, RejectCode.MARKET_UNKNOWN, market=command.market)
         elif command.index_price < 0:
             self._refuse(out, RejectCode.PRICE_TOO_LOW, 1, market=command.market)
         elif command.index_price > market.spec.price_max:
             self._refuse(out, RejectCode.PRICE_TOO_HIGH, market.spec.price_max, market=command.market)
-        elif entry.ts_ns < market.spec.period_end_ns:
+        elif self.ts_ns < market.spec.period_end_ns:
             self._refuse(out, RejectCode.PERIOD_NOT_ENDED, market.spec.period_end_ns, market=command.market)
         else:
             self.due.discard(market.spec.settle_ns, agenda.SETTLEMENT, market.symbol)
@@ -806,26 +861,29 @@ _PENDING: Final = Rejected(0, 0, RejectCode.ACCOUNT_UNKNOWN, 0, 0, "", "")
 def memory(item: Order | tuple[int, int, str]) -> tuple[int, int, str]:
     """When an outcome was first given, to which account, under which key."""
     if isinstance(item, Order):
-        return item.ts_ns, item.account, item.client_order_id
+        return item.ts_ns, item.account.account_id, item.client_order_id
     return item
 
 
-def _by_order_id(order: Order) -> int:
+def _by_order_id(order: Resting) -> int:
     return order.order_id
 
 
-def _repeat(outcome: Order | Rejected | BalanceChanged) -> Event:
-    """The first outcome of a client order id or transfer id, marked as a repeat."""
+def _repeat(outcome: Order | Rejected | BalanceChanged, account: Account) -> Event:
+    """The first outcome of a client order id or transfer id, marked as a repeat; the account's money is that of now."""
     if isinstance(outcome, Order):
-        assert outcome.accepted is not None, outcome.order_id
-        return replace(outcome.accepted, repeat=True)
-    return replace(outcome, repeat=True)
+        return replace(first_answer(outcome), repeat=True, balance=account.balance, held=account.held)
+    if isinstance(outcome, Rejected):
+        return replace(outcome, repeat=True)
+    return replace(outcome, repeat=True, balance=account.balance, held=account.held)
 
 
 def _is_client_order_id(text: str) -> bool:
     """1 to 36 characters of A-Z a-z 0-9 . _ - (no colon: that marks transfers among the remembered outcomes)."""
     if not 0 < len(text) <= CLIENT_ORDER_ID_CHARS_MAX or not text.isascii():
         return False
+    if text.isalnum():
+        return True
     rest = text.replace("-", "").replace("_", "").replace(".", "")
     return not rest or rest.isalnum()
 

@@ -4,9 +4,9 @@ What is divided, and how, is in :mod:`engine.markets.dated`; here it happens, an
 forgotten.
 """
 
+from engine.accounts import Account
 from engine.due import SETTLEMENT, START, Due
 from engine.events import DeliveryAssigned, DeliverySettled, DeliveryUpdated, Event, MarketStateChanged
-from engine.ledger import Account
 from engine.markets.dated import Delivery, Market, Settlement, contracted_hashes, pair
 from engine.types import DeliveryState, MarketState
 

@@ -12,8 +12,8 @@ GATE: Final = 1
 START: Final = 2
 SETTLEMENT: Final = 3
 
-NEVER: Final = 2**127
-"""Later than any time."""
+NEVER: Final = 2**62 - 1
+"""Later than any time (in the year 2116); compiled code compares up to here in one machine word."""
 
 
 class Due:

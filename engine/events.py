@@ -26,7 +26,8 @@ due: settlement      as Settle
 ===================  ==============================================================================================
 
 ``account_seq`` numbers the facts that concern one account, from 1 without gaps, over all commands. A repeat of a client order
-id returns its first outcome with ``repeat`` set; such an event is an answer and not a new fact, and keeps its first number.
+id returns its first outcome with ``repeat`` set; such an event is an answer and not a new fact, and keeps its first number;
+its ``balance`` and ``held`` are those at the time of the repeat.
 ``balance`` and ``held`` are the account's, in msat, after the fact. Prices are ticks, quantities lots, positions signed lots.
 """
 

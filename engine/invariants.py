@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from engine.book import Order
+from engine.accounts import Order
 from engine.core import Engine
 from engine.due import EXPIRY, GATE
 from engine.markets.dated import Market
@@ -62,8 +62,7 @@ def _check_accounts(engine: Engine) -> None:
         held = 0
         for order_id, order in account.orders.items():
             assert order.order_id == order_id, f"order {order_id} is filed under another id"
-            assert order.account == account_id, f"order {order_id} is another account's"
-            assert engine.orders[order_id] is order, f"order {order_id} is not among the engine's"
+            assert order.account is account, f"order {order_id} is another account's"
             held += order.unit_hold * order.remaining
         assert held == account.held, f"{name} holds {account.held} for open orders that need {held}"
         open_orders += len(account.orders)
@@ -71,9 +70,11 @@ def _check_accounts(engine: Engine) -> None:
             if isinstance(outcome, Order):
                 assert outcome.client_order_id == key, f"{name} remembers {key} as another order"
                 assert outcome.status is OrderStatus.OPEN or not outcome.forget, f"{name} remembers {key} too long"
-    assert open_orders == len(engine.orders), "an open order belongs to nobody"
+    assert open_orders == engine.matching.open_orders, (
+        f"{engine.matching.open_orders} open orders are counted, not {open_orders}"
+    )
     remembered = sum(len(account.outcomes) for account in engine.accounts.values())
-    forgotten = sum(order.forget for order in engine.orders.values())
+    forgotten = sum(order.forget for order in engine.open_orders())
     assert remembered == len(engine.remembered) + forgotten, "an outcome is remembered without an end"
 
 
@@ -93,6 +94,8 @@ def _check_book(engine: Engine, market: Market) -> None:
             assert order is not None, f"{symbol}: level {price} is empty"
             while order is not None:
                 text = f"{symbol}: order {order.order_id}"
+                assert isinstance(order, Order), f"{text} is nobody's"
+                assert order.market == symbol, f"{text} belongs to another market"
                 assert order.level is level, f"{text} does not know its level"
                 assert order.price == price, f"{text} at {order.price} stands at {price}"
                 assert order.is_buy is is_buy, f"{text} stands on the wrong side"
@@ -100,15 +103,15 @@ def _check_book(engine: Engine, market: Market) -> None:
                 assert order.remaining > 0, f"{text} has nothing left"
                 assert order.qty == order.filled + order.remaining, f"{text} has lost quantity"
                 assert order.status is OrderStatus.OPEN, f"{text} is {order.status.name}"
-                assert engine.orders.get(order.order_id) is order, f"{text} is not among the engine's"
+                assert order.account.orders.get(order.order_id) is order, f"{text} is not among its account's"
                 qty += order.remaining
                 reduce_only += order.reduce_only
                 resting += 1
                 previous, order = order, order.next
             assert level.tail is previous, f"{symbol}: level {price} ends elsewhere"
             assert level.qty == qty, f"{symbol}: level {price} counts {level.qty}, its orders {qty}"
-    assert book.reduce_only_orders == reduce_only, f"{symbol} counts {book.reduce_only_orders} reduce-only orders"
-    listed = sum(order.market == symbol for order in engine.orders.values())
+    assert market.reduce_only_orders == reduce_only, f"{symbol} counts {market.reduce_only_orders} reduce-only orders"
+    listed = sum(order.market == symbol for order in engine.open_orders())
     assert listed == resting, f"{symbol} has {resting} orders in its book and {listed} open"
 
 
@@ -123,7 +126,7 @@ def _check_positions(engine: Engine, market: Market) -> None:
         assert position.qty < 0 or position.bond == 0, f"{text} is not short and has a bond"
         assert position.qty != 0 or position.basis == 0, f"{text} is flat and has basis {position.basis}"
         assert position.reduce_only == sorted(position.reduce_only), f"{text}: reduce-only orders are out of order"
-        orders = [engine.orders[order_id] for order_id in position.reduce_only]
+        orders = [engine.accounts[account_id].orders[order_id] for order_id in position.reduce_only]
         reduce_only = sum(order.remaining for order in orders)
         assert position.reduce_only_qty == reduce_only, f"{text} counts {position.reduce_only_qty} lots to reduce"
         assert reduce_only <= abs(position.qty), f"{text} has reduce-only orders for {reduce_only} lots"
@@ -147,7 +150,8 @@ def _check_deliveries(engine: Engine) -> None:
 def _check_due(engine: Engine) -> None:
     entries = list(engine.due.entries)
     assert engine.next_due_ns() == (entries[0][0] if entries else 0), "the next due time is wrong"
-    expiring = sorted(order.order_id for order in engine.orders.values() if order.expires_ns)
+    expiring = sorted(order.order_id for order in engine.open_orders() if order.expires_ns)
+    assert sorted(engine.matching.expiring) == expiring, "the table of GTD orders is wrong"
     assert sorted(key for _, kind, key in entries if kind == EXPIRY) == expiring, "expiries do not match GTD orders"
     waiting = sorted(key for _, kind, key in entries if kind == GATE)
     before = sorted(m.symbol for m in engine.markets.values() if m.spec.gate_ns > engine.ts_ns)

@@ -11,23 +11,22 @@ is ``bond_ceil``: each in the exchange's favour by less than one msat per fill.
 
 from typing import Final
 
-from engine.book import Order
-from engine.events import BalanceChanged, Rejected
-from engine.limits import BPS, DAY_NS
+from engine.accounts import Account, Position
+from engine.limits import BPS, DAY_NS, MONEY_MAX_MSAT
 from engine.types import MarketSpec
 
 _BPS: Final = BPS
 
 
 def share_ceil(amount: int, bps: int) -> int:
-    """``bps`` basis points of ``amount``, rounded up."""
-    return -(-amount * bps // _BPS)
+    """``bps`` basis points of ``amount`` (not below zero), rounded up."""
+    return (amount * bps + _BPS - 1) // _BPS
 
 
 class Terms:
     """A market's arithmetic: notional, fee, bond and hold from price and quantity."""
 
-    __slots__ = ("bond_bps", "den", "fee_max_bps", "maker_fee_bps", "num", "taker_fee_bps")
+    __slots__ = ("bond_bps", "den", "fee_max_bps", "maker_fee_bps", "num", "price_qty_max", "taker_fee_bps")
 
     def __init__(self, spec: MarketSpec) -> None:
         num: int = spec.tick_lot_msat * (spec.period_end_ns - spec.period_start_ns)
@@ -38,6 +37,8 @@ class Terms:
         # notional of one lot at one tick over the period, as a reduced fraction of msat
         self.num: int = num // a
         self.den: int = den // a
+        # up to here price x qty has a notional of at most MONEY_MAX_MSAT
+        self.price_qty_max: int = MONEY_MAX_MSAT * self.den // self.num
         self.maker_fee_bps: int = spec.maker_fee_bps
         self.taker_fee_bps: int = spec.taker_fee_bps
         self.fee_max_bps: int = max(spec.maker_fee_bps, spec.taker_fee_bps)
@@ -45,7 +46,7 @@ class Terms:
 
     def notional_ceil(self, price: int, qty: int) -> int:
         """price x qty x period, rounded up: what a buyer pays."""
-        return -(-price * qty * self.num // self.den)
+        return (price * qty * self.num + self.den - 1) // self.den
 
     def notional_floor(self, price: int, qty: int) -> int:
         """price x qty x period, rounded down: what a seller earns."""
@@ -53,61 +54,13 @@ class Terms:
 
     def unit_hold_buy(self, price: int) -> int:
         """The most one lot can cost at ``price``, fee included."""
-        notional = self.notional_ceil(price, 1)
-        return notional + share_ceil(notional, self.fee_max_bps)
+        notional = (price * self.num + self.den - 1) // self.den
+        return notional + (notional * self.fee_max_bps + _BPS - 1) // _BPS
 
     def unit_hold_sell(self, price: int) -> int:
         """The most that selling one lot at ``price`` can take from the balance: bond and fee."""
-        notional = self.notional_ceil(price, 1)
-        return share_ceil(notional, self.bond_bps) + share_ceil(notional, self.fee_max_bps)
-
-
-class Position:
-    """An account's net position in one market.
-
-    Long (``qty`` > 0): ``basis`` is what it paid. Short (< 0): ``basis`` is its proceeds, which wait in the contract, and
-    ``bond`` what secures delivery. ``realized`` sums the profit of everything closed.
-    """
-
-    __slots__ = ("basis", "bond", "qty", "realized", "reduce_only", "reduce_only_qty")
-
-    def __init__(self) -> None:
-        self.qty: int = 0
-        self.basis: int = 0
-        self.bond: int = 0
-        self.realized: int = 0
-        # ids of open reduce-only orders, ascending (all on the side that reduces), and the sum of what remains of them
-        self.reduce_only: list[int] = []
-        self.reduce_only_qty: int = 0
-
-
-class Account:
-    """One account: ``balance`` is all its cash, ``held`` the part of it that open orders reserve."""
-
-    __slots__ = (
-        "account_id",
-        "balance",
-        "destinations",
-        "event_seq",
-        "held",
-        "name",
-        "orders",
-        "outcomes",
-        "positions",
-    )
-
-    def __init__(self, account_id: int, name: str) -> None:
-        self.account_id: int = account_id
-        self.name: str = name
-        self.balance: int = 0
-        self.held: int = 0
-        # number of the last fact about this account
-        self.event_seq: int = 0
-        self.orders: dict[int, Order] = {}
-        self.positions: dict[str, Position] = {}
-        # first outcome by client_order_id, and of transfers by "transfer:" + transfer_id
-        self.outcomes: dict[str, Order | Rejected | BalanceChanged] = {}
-        self.destinations: dict[str, tuple[str, str]] = {}
+        notional = (price * self.num + self.den - 1) // self.den
+        return (notional * self.bond_bps + _BPS - 1) // _BPS + (notional * self.fee_max_bps + _BPS - 1) // _BPS
 
 
 def fill_buy(account: Account, position: Position, terms: Terms, price: int, qty: int, paid: int) -> int:

@@ -10,8 +10,9 @@ SECOND_NS = 1_000_000_000
 DAY_SECONDS = 86_400
 DAY_NS = DAY_SECONDS * SECOND_NS
 
-MONEY_MAX_MSAT = 2**63 - 1
-"""No balance, notional or sum of deposits is ever larger than this, so every amount fits a signed 64-bit integer."""
+MONEY_MAX_MSAT = 2**61 - 1
+"""No balance, notional or sum of deposits is ever larger than this: 23 million BTC, more than there will ever be, and less than
+what compiled code handles in one machine word."""
 
 BPS = 10_000
 """Basis points in one whole."""

@@ -6,25 +6,36 @@ per match; self-trade prevention and reduce-only trimming append what they remov
 
 from bisect import bisect_left, insort
 
-from engine.book import Order
+from engine.accounts import Account, Order, Position, keep_answer
 from engine.due import EXPIRY, Due
-from engine.events import Canceled, Event, Reduced, Trade
-from engine.ledger import Account, Position, fill_buy, fill_sell, share_ceil
+from engine.events import Event, Reduced
+from engine.ledger import fill_buy, fill_sell, share_ceil
 from engine.markets.dated import Market
-from engine.members import BUY, ORDER_CANCELED, ORDER_FILLED, SELL, STP_CANCEL_MAKER, STP_NONE
+from engine.members import (
+    BUY,
+    ORDER_CANCELED,
+    ORDER_FILLED,
+    SELL,
+    STP_CANCEL_MAKER,
+    STP_NONE,
+    canceled,
+    trade,
+)
 from engine.types import CancelReason, OrderStatus, SelfTradePrevention
 
 
 class Matching:
-    """What the walk shares with the rest of the engine: everybody's accounts and the open orders."""
+    """What the walk shares with the rest of the engine."""
 
-    __slots__ = ("accounts", "due", "fees", "orders")
+    __slots__ = ("due", "expiring", "fees", "open_orders")
 
-    def __init__(self, accounts: dict[int, Account], orders: dict[int, Order], fees: Account, due: Due) -> None:
-        self.accounts: dict[int, Account] = accounts
-        self.orders: dict[int, Order] = orders
+    def __init__(self, fees: Account, due: Due) -> None:
         self.fees: Account = fees
         self.due: Due = due
+        # open orders of all accounts
+        self.open_orders: int = 0
+        # resting GTD orders by id, as the agenda names them
+        self.expiring: dict[int, Order] = {}
 
     def walk(self, taker: Order, market: Market, ts_ns: int, out: list[Event]) -> bool:
         """Match ``taker`` up to its price; False when self-trade prevention ended it."""
@@ -44,8 +55,8 @@ class Matching:
                     return True
                 level = book.bids[price]
             maker = level.head
-            assert maker is not None, market.symbol
-            if maker.account != taker.account or prevention is STP_NONE:
+            assert isinstance(maker, Order), market.symbol
+            if maker.account is not taker.account or prevention is STP_NONE:
                 self._trade(maker, taker, market, price, ts_ns, out)
             elif not self._prevent(maker, taker, market, prevention, out):
                 return False
@@ -57,8 +68,8 @@ class Matching:
         qty = maker.remaining if maker.remaining < taker.remaining else taker.remaining
         paid = terms.notional_ceil(price, qty)
         proceeds = paid if terms.den == 1 else terms.notional_floor(price, qty)
-        maker_account = self.accounts[maker.account]
-        taker_account = self.accounts[taker.account]
+        maker_account = maker.account
+        taker_account = taker.account
         maker_position = self.position(maker_account, market)
         taker_position = self.position(taker_account, market)
 
@@ -104,14 +115,14 @@ class Matching:
         maker_seq = maker_account.event_seq
         taker_account.event_seq += 1
         out.append(
-            Trade(
+            trade(
                 symbol,
                 market.trade_id,
                 price,
                 qty,
                 BUY if taker.is_buy else SELL,
                 ts_ns,
-                maker.account,
+                maker_account.account_id,
                 maker_seq,
                 maker.order_id,
                 maker.client_order_id,
@@ -121,7 +132,7 @@ class Matching:
                 maker_qty,
                 maker_balance,
                 maker_held,
-                taker.account,
+                taker_account.account_id,
                 taker_account.event_seq,
                 taker.order_id,
                 taker.client_order_id,
@@ -155,7 +166,7 @@ class Matching:
     def finish(self, order: Order, account: Account, status: OrderStatus) -> None:
         """An order that does not rest has come to its end."""
         order.status = status
-        del self.orders[order.order_id]
+        self.open_orders -= 1
         del account.orders[order.order_id]
         if order.forget:
             del account.outcomes[order.client_order_id]
@@ -165,20 +176,24 @@ class Matching:
         market.book.add(order)
         if order.expires_ns:
             self.due.add(order.expires_ns, EXPIRY, order.order_id)
+            self.expiring[order.order_id] = order
         if order.reduce_only:
             position = account.positions[market.symbol]
             insort(position.reduce_only, order.order_id)
             position.reduce_only_qty += order.remaining
+            market.reduce_only_orders += 1
 
     def unrest(self, order: Order, account: Account, market: Market) -> None:
         """Undo ``rest``, with what still remains."""
         market.book.remove(order)
         if order.expires_ns:
             self.due.discard(order.expires_ns, EXPIRY, order.order_id)
+            del self.expiring[order.order_id]
         if order.reduce_only:
             position = account.positions[market.symbol]
             del position.reduce_only[bisect_left(position.reduce_only, order.order_id)]
             position.reduce_only_qty -= order.remaining
+            market.reduce_only_orders -= 1
 
     def cancel(
         self, order: Order, account: Account, market: Market, reason: CancelReason, status: OrderStatus, out: list[Event]
@@ -194,12 +209,12 @@ class Matching:
         order.remaining = 0
         account.event_seq += 1
         out.append(
-            Canceled(
-                order.account,
+            canceled(
+                account.account_id,
                 account.event_seq,
                 order.order_id,
                 order.client_order_id,
-                order.market,
+                market.symbol,
                 BUY if order.is_buy else SELL,
                 order.price,
                 qty,
@@ -216,6 +231,7 @@ class Matching:
         if qty == order.remaining:
             self.cancel(order, account, market, reason, ORDER_CANCELED, out)
             return
+        keep_answer(order)
         order.qty -= qty
         order.remaining -= qty
         account.held -= order.unit_hold * qty
@@ -227,11 +243,11 @@ class Matching:
         account.event_seq += 1
         out.append(
             Reduced(
-                order.account,
+                account.account_id,
                 account.event_seq,
                 order.order_id,
                 order.client_order_id,
-                order.market,
+                market.symbol,
                 BUY if order.is_buy else SELL,
                 order.price,
                 qty,
@@ -246,7 +262,7 @@ class Matching:
     def _trim(self, account: Account, position: Position, market: Market, out: list[Event]) -> None:
         """Shrink reduce-only orders, newest first, to what is left of the position."""
         while position.reduce_only_qty:
-            order = self.orders[position.reduce_only[-1]]
+            order = account.orders[position.reduce_only[-1]]
             left = max(0, -position.qty if order.is_buy else position.qty)
             excess = position.reduce_only_qty - left
             if excess <= 0:
@@ -255,7 +271,7 @@ class Matching:
 
     def _prevent(self, maker: Order, taker: Order, market: Market, prevention: SelfTradePrevention, out: list[Event]) -> bool:
         """Two orders of one account met; False when the taker ends here."""
-        account = self.accounts[taker.account]
+        account = taker.account
         reason = CancelReason.SELF_TRADE
         if prevention is SelfTradePrevention.DECREMENT:
             qty = min(maker.remaining, taker.remaining)

@@ -9,35 +9,56 @@ from typing import Final
 
 from msgspec import Struct, ValidationError, msgpack
 
-from engine.book import Order
+from engine.accounts import Account, Order, Position
 from engine.core import Engine, memory
 from engine.events import Accepted, BalanceChanged, Rejected
-from engine.ledger import Account, Position
 from engine.limits import Limits
 from engine.markets.dated import Delivery, Market
-from engine.types import DeliveryState, MarketSpec, MarketState, OrderStatus
+from engine.types import (
+    DeliveryState,
+    MarketSpec,
+    MarketState,
+    OrderStatus,
+    OrderType,
+    PostOnly,
+    SelfTradePrevention,
+    TimeInForce,
+)
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the layout below; a snapshot of another one is refused and the journal replayed instead."""
 
 
-class _Order(Struct, array_like=True):
-    accepted: Accepted
+class _Order(Struct, array_like=True, gc=False):
+    order_id: int
+    account: int
+    market: str
+    is_buy: bool
+    order_type: OrderType
     price: int
     qty: int
+    time_in_force: TimeInForce
+    post_only: PostOnly
+    reduce_only: bool
+    self_trade_prevention: SelfTradePrevention
+    expires_ns: int
+    client_order_id: str
+    ts_ns: int
+    account_seq: int
+    unit_hold: int
     filled: int
     remaining: int
-    unit_hold: int
     status: OrderStatus
     forget: bool
+    answer: Accepted | None
 
 
 class _Position(Struct, array_like=True):
     market: str
     qty: int
-    basis: int
+    basis: str
     bond: int
-    realized: int
+    realized: str
 
 
 class _Account(Struct, array_like=True):
@@ -69,7 +90,7 @@ class _Delivery(Struct, array_like=True):
     contracted_hashes: str
     proceeds: int
     bond: int
-    cost: int
+    cost: str
     url: str
     worker: str
     state: DeliveryState
@@ -169,7 +190,7 @@ def restore(snapshot: bytes) -> Engine:
     for listed in state.markets:
         market = engine.markets[listed.spec.symbol]
         for order in listed.bids + listed.asks:
-            _rest(engine, market, _restore_order(order))
+            _rest(engine, market, _restore_order(engine, order))
     for item in state.deliveries:
         _restore_delivery(engine, item)
     for remembered in state.remembered:
@@ -178,29 +199,46 @@ def restore(snapshot: bytes) -> Engine:
         # orders put their own expiries back when they came to rest
         engine.due.discard(due_ns, kind, key)
         engine.due.add(due_ns, kind, key)
-    for open_order in engine.orders.values():
+    for open_order in engine.open_orders():
         # its id is past its time: it is remembered for as long as the order lives, and no longer in the queue
         if open_order.forget:
-            engine.accounts[open_order.account].outcomes[open_order.client_order_id] = open_order
+            open_order.account.outcomes[open_order.client_order_id] = open_order
     return engine
 
 
 def _position(symbol: str, position: Position) -> _Position:
-    return _Position(symbol, position.qty, position.basis, position.bond, position.realized)
+    # what was paid and earned in all has no bound, MessagePack's integers have
+    return _Position(symbol, position.qty, str(position.basis), position.bond, str(position.realized))
 
 
 def _order(order: Order) -> _Order:
-    assert order.accepted is not None, order.order_id
     return _Order(
-        order.accepted,
+        order.order_id,
+        order.account.account_id,
+        order.market,
+        order.is_buy,
+        order.order_type,
         order.price,
         order.qty,
+        order.time_in_force,
+        order.post_only,
+        order.reduce_only,
+        order.self_trade_prevention,
+        order.expires_ns,
+        order.client_order_id,
+        order.ts_ns,
+        order.account_seq,
+        order.unit_hold,
         order.filled,
         order.remaining,
-        order.unit_hold,
         order.status,
         order.forget,
+        order.answer,
     )
+
+
+def _side(market: Market, is_buy: bool) -> list[_Order]:
+    return [_order(order) for order in market.book.orders_best_first(is_buy) if isinstance(order, Order)]
 
 
 def _market(market: Market) -> _Market:
@@ -209,8 +247,8 @@ def _market(market: Market) -> _Market:
         market.state,
         market.last_price,
         market.trade_id,
-        [_order(order) for order in market.book.orders_best_first(True)],
-        [_order(order) for order in market.book.orders_best_first(False)],
+        _side(market, True),
+        _side(market, False),
         list(market.deliveries),
     )
 
@@ -226,7 +264,7 @@ def _delivery(delivery: Delivery) -> _Delivery:
         str(delivery.contracted_hashes),
         delivery.proceeds,
         delivery.bond,
-        delivery.cost,
+        str(delivery.cost),
         delivery.url,
         delivery.worker,
         delivery.state,
@@ -246,30 +284,30 @@ def _remembered(engine: Engine, placed_ns: int, account: int, key: str) -> _Reme
     return _Remembered(placed_ns, account, key, closed=_order(outcome))
 
 
-def _restore_order(saved: _Order) -> Order:
-    accepted = saved.accepted
+def _restore_order(engine: Engine, saved: _Order) -> Order:
     order = Order(
-        accepted.order_id,
-        accepted.account,
-        accepted.market,
-        accepted.side.name == "BUY",
-        accepted.order_type,
+        saved.order_id,
+        engine.accounts[saved.account],
+        saved.market,
+        saved.is_buy,
+        saved.order_type,
         saved.price,
         saved.qty,
-        accepted.time_in_force,
-        accepted.post_only,
-        accepted.reduce_only,
-        accepted.self_trade_prevention,
-        accepted.expires_ns,
-        accepted.client_order_id,
-        accepted.ts_ns,
+        saved.time_in_force,
+        saved.post_only,
+        saved.reduce_only,
+        saved.self_trade_prevention,
+        saved.expires_ns,
+        saved.client_order_id,
+        saved.ts_ns,
+        saved.account_seq,
         saved.unit_hold,
     )
-    order.accepted = accepted
     order.filled = saved.filled
     order.remaining = saved.remaining
     order.status = saved.status
     order.forget = saved.forget
+    order.answer = saved.answer
     return order
 
 
@@ -294,18 +332,18 @@ def _restore_account(engine: Engine, saved: _Account) -> None:
     for item in saved.positions:
         position = engine.matching.position(account, engine.markets[item.market])
         position.qty = item.qty
-        position.basis = item.basis
+        position.basis = int(item.basis)
         position.bond = item.bond
-        position.realized = item.realized
+        position.realized = int(item.realized)
     for symbol, url, worker in saved.destinations:
         account.destinations[symbol] = (url, worker)
         engine.markets[symbol].destined.append(account.account_id)
 
 
 def _rest(engine: Engine, market: Market, order: Order) -> None:
-    account = engine.accounts[order.account]
-    engine.orders[order.order_id] = order
+    account = order.account
     account.orders[order.order_id] = order
+    engine.matching.open_orders += 1
     engine.matching.rest(order, account, market)
 
 
@@ -319,7 +357,7 @@ def _restore_delivery(engine: Engine, saved: _Delivery) -> None:
         int(saved.contracted_hashes),
         saved.proceeds,
         saved.bond,
-        saved.cost,
+        int(saved.cost),
         saved.url,
         saved.worker,
     )
@@ -334,9 +372,9 @@ def _restore_delivery(engine: Engine, saved: _Delivery) -> None:
 def _restore_outcome(engine: Engine, saved: _Remembered) -> None:
     outcome: Order | Rejected | BalanceChanged | None
     if saved.open_order:
-        outcome = engine.orders[saved.open_order]
+        outcome = engine.accounts[saved.account].orders[saved.open_order]
     elif saved.closed is not None:
-        outcome = _restore_order(saved.closed)
+        outcome = _restore_order(engine, saved.closed)
     else:
         outcome = saved.event
     assert outcome is not None, saved.key

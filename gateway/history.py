@@ -12,7 +12,7 @@ from typing import Final, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.book import Order
+from engine.accounts import Order, first_answer
 from engine.core import Engine
 from engine.events import (
     Accepted,
@@ -75,7 +75,7 @@ class History:
 
     def start(self, engine: Engine) -> None:
         """Take over what the engine knows and no event will tell any more. To be called once, with everything durable."""
-        for order in engine.orders.values():
+        for order in engine.open_orders():
             self._open[order.order_id] = _as_accepted(order)
         closed = [
             outcome
@@ -84,7 +84,7 @@ class History:
             if isinstance(outcome, Order) and outcome.status is not OrderStatus.OPEN
         ]
         for order in sorted(closed, key=lambda order: order.order_id):
-            self._account(order.account).close(ClosedOrder(_as_accepted(order), order.status, order.filled))
+            self._account(order.account.account_id).close(ClosedOrder(_as_accepted(order), order.status, order.filled))
         for delivery in engine.deliveries.values():
             self._add_delivery(delivery.delivery_id, delivery.seller, delivery.buyer)
 
@@ -199,7 +199,4 @@ class History:
 
 def _as_accepted(order: Order) -> Accepted:
     """An order that the engine remembers, as an Accepted event with its last price and quantity."""
-    assert order.accepted is not None, order.order_id
-    if order.accepted.price == order.price and order.accepted.qty == order.qty:
-        return order.accepted
-    return replace(order.accepted, price=order.price, qty=order.qty)
+    return replace(first_answer(order), price=order.price, qty=order.qty)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
-from engine.book import Order
+from engine.accounts import Account, Order
 from engine.commands import (
     Amend,
     Cancel,
@@ -41,7 +41,6 @@ from engine.events import (
     Rejected,
     Trade,
 )
-from engine.ledger import Account
 from engine.markets.dated import Delivery
 from engine.rejects import RejectCode
 from engine.types import (

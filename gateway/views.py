@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from typing import Final, Literal
 from zlib import crc32
 
-from engine.book import Order
+from engine.accounts import Account, Order, Position
 from engine.events import Accepted, Amended, Canceled, Event, Rejected, Trade
-from engine.ledger import Account, Position
 from engine.markets.dated import Delivery
 from engine.rejects import REFUSALS, RejectCode, describe
 from engine.types import MarketSpec, MarketState, Side

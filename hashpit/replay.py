@@ -74,7 +74,7 @@ LIMITS: Final = Limits(
     client_order_id_ns=1,
 )
 CREDIT_MSAT: Final = 2**40
-"""What an account gets at a time, at least: enough for most orders, and a small part of the 2^63 there is."""
+"""What an account gets at a time, at least: enough for most orders, and a small part of the 2^61 there is."""
 STEP_NS: Final = 1_000
 """Engine time between two entries."""
 PROGRESS_LINES: Final = 4_096
@@ -258,7 +258,7 @@ class Replay:
             return self._cancel(CancelLine(line.id))
         if line.price is not None and price == 0:
             price = -1  # for the engine to refuse; 0 would mean: leave it
-        order = self.engine.orders[order_id]
+        order = self.engine.accounts[account].orders[order_id]
         if order.is_buy:
             rest = (qty or order.qty) - order.filled
             self._fund(account, self._need(price or order.price, rest), order.unit_hold * order.remaining)
@@ -341,7 +341,7 @@ _CREDIT_ENDS: Final = (RejectCode.DEPOSITS_FULL, RejectCode.AMOUNT_INVALID)
 
 def _spec(tick: str, lot: str) -> MarketSpec:
     """A market without fee, bond or end, and with the smallest notional there can be."""
-    end_ns = 2**62
+    end_ns = 2**61
     return MarketSpec(
         symbol=SYMBOL,
         algorithm="REPLAY",

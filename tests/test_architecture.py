@@ -18,9 +18,11 @@ PACKAGES = ("engine", "gateway", "hashpit")
 # as markets, stands for all of its modules.
 ENGINE_ROWS = (
     ("types", "limits"),
-    ("rejects", "members"),
+    ("rejects",),
     ("commands", "events"),
+    ("members",),
     ("book", "due"),
+    ("accounts", "bare"),
     ("ledger",),
     ("markets",),
     ("risk", "matching", "delivery"),

@@ -16,8 +16,9 @@ of them about once in 700 deliveries; a fixed tolerance alone would punish small
 from math import isqrt
 from typing import Final
 
+from engine.accounts import Position
 from engine.book import Book
-from engine.ledger import Position, Terms, share_ceil
+from engine.ledger import Terms, share_ceil
 from engine.limits import BPS, FEE_MAX_BPS, SECOND_NS, SYMBOL_CHARS_MAX, Limits
 from engine.types import DeliveryState, MarketSpec, MarketState
 
@@ -25,7 +26,7 @@ PERIOD_SECONDS_MAX: Final = 366 * 86_400
 TEXT_CHARS_MAX: Final = 24
 TICK_LOT_MSAT_MAX: Final = 10**12
 LOT_HASHRATE_MAX: Final = 2**63 - 1
-TIME_MAX_NS: Final = 2**63 - 1
+TIME_MAX_NS: Final = 2**62 - 2
 
 SPEC_RULES: Final = (
     "symbol: 1 to 48 characters of A-Z 0-9 . _ -",
@@ -33,7 +34,7 @@ SPEC_RULES: Final = (
     "algorithm, speed_unit: 1 to 24 printable ASCII characters; tick_size, lot_size: decimals above zero of at most 24",
     "tick_lot_msat: 1 to 10^12",
     "lot_hashrate: 1 to 2^63 - 1",
-    "now < gate_ns <= period_start_ns < period_end_ns <= settle_ns < 2^63",
+    "now < gate_ns <= period_start_ns < period_end_ns <= settle_ns < 2^62 - 1",
     "the period is whole seconds, at most 366 days",
     "price_max: 1 to the engine's price_max_ticks",
     "qty_max: 1 to the engine's qty_max_lots",
@@ -89,14 +90,34 @@ def _is_step(text: str) -> bool:
 class Market:
     """One listed market: its terms, book, and everybody's positions."""
 
-    __slots__ = ("book", "deliveries", "destined", "last_price", "positions", "spec", "state", "symbol", "terms", "trade_id")
+    __slots__ = (
+        "book",
+        "deliveries",
+        "destined",
+        "last_price",
+        "positions",
+        "price_max",
+        "price_min",
+        "qty_max",
+        "reduce_only_orders",
+        "spec",
+        "state",
+        "symbol",
+        "terms",
+        "trade_id",
+    )
 
     def __init__(self, spec: MarketSpec) -> None:
         self.spec: MarketSpec = spec
         self.symbol: str = spec.symbol
+        self.price_min: int = spec.price_min
+        self.price_max: int = spec.price_max
+        self.qty_max: int = spec.qty_max
         self.terms: Terms = Terms(spec)
         self.state: MarketState = MarketState.OPEN
         self.book: Book = Book()
+        # resting reduce-only orders: while there are none, a level's qty is all good to fill a FOK order
+        self.reduce_only_orders: int = 0
         self.last_price: int = 0
         # the last trade's number; trades of a market count from 1
         self.trade_id: int = 0

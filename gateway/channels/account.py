@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Protocol
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from engine.accounts import Account
 from engine.core import Engine
 from engine.events import (
     Accepted,
@@ -29,7 +30,6 @@ from engine.events import (
     Rejected,
     Trade,
 )
-from engine.ledger import Account
 from gateway.channels.base import BACKLOG_BYTES_MAX, Channel, Frame, Subscriber, Subscriptions, Terms
 from gateway.views import (
     balance_view,

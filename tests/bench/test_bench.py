@@ -26,7 +26,7 @@ def test_workload_is_what_it_says() -> None:
     engine = Engine()
     for entry in work.setup:
         engine.apply(entry)
-    assert len(engine.orders) == 400
+    assert len(engine.open_orders()) == 400
     kinds = [type(entry.command) for entry in work.commands]
     shares = {kind: kinds.count(kind) / len(kinds) for kind in (Place, Cancel, Amend)}
     assert shares == {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from engine.book import Order
+from engine.accounts import Order
 from engine.commands import Entry
 from engine.core import Engine
 from engine.events import Accepted, Amended, BalanceChanged, Canceled, DestinationSet, Event, Reduced, Rejected, Trade

@@ -6,7 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from engine.ledger import Account, Position, Terms, fill_buy, fill_sell, share_ceil
+from engine.accounts import Account, Position
+from engine.ledger import Terms, fill_buy, fill_sell, share_ceil
 from engine.limits import BPS, DAY_NS, SECOND_NS
 from engine.types import MarketSpec
 from tests.reference.market import SPEC

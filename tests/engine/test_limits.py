@@ -133,15 +133,15 @@ def test_destinations_per_account_max() -> None:
 
 def test_money_max_msat() -> None:
     most = bounds.MONEY_MAX_MSAT
-    desk = Desk(spec=replace(SPEC, price_max=2**40, qty_max=2**40, tick_lot_msat=2**23, taker_fee_bps=0, maker_fee_bps=0))
+    desk = Desk(spec=replace(SPEC, price_max=2**40, qty_max=2**40, tick_lot_msat=2**21, taker_fee_bps=0, maker_fee_bps=0))
     desk.refuses(Deposit(ADA, most + 1, "a"), RejectCode.AMOUNT_INVALID, most)
     desk.refuses(Deposit(ADA, most - 2_000_000 + 1, "b"), RejectCode.DEPOSITS_FULL, most - 2_000_000)
     desk.takes(Deposit(ADA, most - 2_000_000, "c"))
     desk.refuses(Deposit(BOB, 1, "d"), RejectCode.DEPOSITS_FULL, 0)
-    # One tick and lot is 2^23 msat: 2^40 lots are one too many.
+    # One tick and lot is 2^21 msat: 2^40 lots are one too many.
     desk.refuses(buy(qty=2**40), RejectCode.NOTIONAL_TOO_LARGE, most)
     desk.takes(buy(qty=2**40 - 1))
-    left = most - 1_000_000 - (2**63 - 2**23)
+    left = most - 1_000_000 - (2**61 - 2**21)
     desk.refuses(buy(qty=1), RejectCode.FUNDS_INSUFFICIENT, left)
     desk.refuses(Withdraw(ADA, left + 1, "e"), RejectCode.BALANCE_INSUFFICIENT, left)
     desk.takes(Withdraw(ADA, left, "f2"), Deposit(BOB, left, "g"))

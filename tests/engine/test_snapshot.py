@@ -6,7 +6,7 @@ import pytest
 from msgspec import msgpack
 from msgspec.structs import replace
 
-from engine.commands import Cancel, Command, CreateAccount, Deposit, Entry, ListMarket, Place, ReportWork, Tick
+from engine.commands import Cancel, Command, CreateAccount, Deposit, Entry, ListMarket, Place, ReportWork, Tick, Withdraw
 from engine.core import Engine
 from engine.events import Accepted, Canceled, Event
 from engine.invariants import check
@@ -110,6 +110,25 @@ def test_another_format_is_refused_by_its_number() -> None:
     fields[0] = FORMAT + 1
     with pytest.raises(ValueError, match=f"format {FORMAT + 1}"):
         restore(msgpack.encode(fields))
+
+
+def test_what_was_paid_and_earned_in_all_has_no_bound() -> None:
+    """Without a collar the same money may be paid for the same thing again and again."""
+    high, much = 2**40, 2**20
+    spec = replace(SPEC, price_max=high, qty_max=much, tick_lot_msat=1, maker_fee_bps=0, taker_fee_bps=0)
+    engine = exchange(10**12, spec=spec)
+    apply(engine, CreateAccount("cyd"), START_NS)
+    apply(engine, Deposit(101, 10**12, "more"), START_NS)
+    apply(engine, Deposit(102, high * much, "first"), START_NS)
+    for turn in range(10):
+        apply(engine, Place(100, "M1", Side.SELL, OrderType.LIMIT, 1, much), START_NS)
+        apply(engine, Place(101, "M1", Side.BUY, OrderType.LIMIT, 1, much), START_NS)
+        apply(engine, Place(102, "M1", Side.BUY, OrderType.LIMIT, high, much), START_NS)
+        apply(engine, Place(101, "M1", Side.SELL, OrderType.LIMIT, high, much, reduce_only=True), START_NS)
+        apply(engine, Withdraw(101, high * much, f"out{turn}"), START_NS)
+        apply(engine, Deposit(102, high * much, f"in{turn}"), START_NS)
+    assert engine.accounts[102].positions["M1"].basis == 10 * high * much > 2**63
+    assert state_hash(restore(dump(engine))) == state_hash(engine)
 
 
 def test_money_fills_64_bits_and_work_more() -> None:

@@ -31,7 +31,7 @@ RULES: list[tuple[int, str, tuple[object, ...], tuple[object, ...]]] = [
     (7, "period_start_ns", (SPEC.period_start_ns + SECOND_NS,), (SPEC.period_start_ns + 1, SPEC.period_start_ns - 1)),
     (8, "price_max", (20, 2**40), (0, -1, 2**40 + 1)),
     (9, "qty_max", (1, 2**40), (0, -1, 2**40 + 1)),
-    (6, "settle_ns", (2**63 - 1,), (2**63,)),
+    (6, "settle_ns", (2**62 - 2,), (2**62 - 1,)),
     (10, "price_min", (1, 20), (0, -1, 21)),
     (10, "reference_price", (1, 100), (0, -1, 101)),
     (11, "maker_fee_bps", (0, 1_000), (-1, 1_001)),

@@ -1184,17 +1184,17 @@ def test_cancels_only_while_about_to_stop(stage: Stage, method: str, params: dic
         params = params | {"order_id": order_id}
     if method.startswith("cancel"):
         link.call(method, **params)
-        assert not stage.engine.orders
+        assert not stage.engine.open_orders()
     else:
         assert refusal(link, method, **params).code == ErrorCode.SHUTTING_DOWN
-        assert [*stage.engine.orders] == [order_id]
+        assert [order.order_id for order in stage.engine.open_orders()] == [order_id]
 
 
 def test_the_operator_cancels_for_others_while_about_to_stop(stage: Stage) -> None:
     link, operator = stage.trader(), stage.operator()
     order_id = link.call("place", **GOOD)["order_id"]
     stage.exchange.taking = Taking.CANCELS
-    account = stage.engine.orders[order_id].account
+    account = stage.engine.open_orders()[0].account.account_id
     assert operator.call("account_cancel_all", account=account)["canceled"] == [order_id]
 
 

@@ -5,6 +5,7 @@ from zlib import crc32
 
 import pytest
 
+from engine.accounts import first_answer
 from engine.commands import Place, SetMarketState
 from engine.events import Accepted, Event, Rejected, Trade
 from engine.rejects import REFUSALS, RejectCode, describe
@@ -81,8 +82,7 @@ def test_orders_fills_and_money(tmp_path: Path) -> None:
     view = order_view(order, terms)
     assert (view.side, view.status, view.price, view.qty) == ("sell", "open", "0.00050000", "1.500")
     assert (view.filled_qty, view.remaining_qty, view.time_in_force, view.type) == ("0.500", "1.000", "gtc", "limit")
-    assert order.accepted is not None
-    assert accepted_view(order.accepted, terms, "open", order.filled, order.remaining) == view
+    assert accepted_view(first_answer(order), terms, "open", order.filled, order.remaining) == view
 
     halves = fill_view(trade, "maker", terms), fill_view(trade, "taker", terms)
     assert [half.side for half in halves] == ["sell", "buy"]

@@ -191,14 +191,14 @@ def test_commands(lines: list[Line], trades: list[Any], rejects: dict[str, int])
 def test_biggest_order_is_funded() -> None:
     """At a price near the top, the engine's own bound on money is what refuses, never a lack of credit."""
     run, _ = run_all(
-        [place("a", "buy", "700000000000", "10995116277.76"), place("b", "buy", "800000000000", "10995116277.76")], lot="1"
+        [place("a", "buy", "175000000000", "10995116277.76"), place("b", "buy", "200000000000", "10995116277.76")], lot="1"
     )
     assert dict(run.rejects) == {"NOTIONAL_TOO_LARGE": 1}
     assert len(list(run.orders(Side.BUY))) == 1
 
 
 def test_credit_has_an_end_and_says_so() -> None:
-    run, _ = run_all([place(f"b{n}", "buy", "700000000000", "10995116277.76") for n in range(3)], lot="1")
+    run, _ = run_all([place(f"b{n}", "buy", "175000000000", "10995116277.76") for n in range(3)], lot="1")
     assert dict(run.rejects) == {"FUNDS_INSUFFICIENT": 2}
 
 

@@ -147,14 +147,14 @@ class Traders(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 9), price=st.just(0) | PRICES, qty=st.just(0) | LOTS)
     def amend(self, number: int, price: int, qty: int) -> None:
-        orders = sorted(self.engine.orders)
+        orders = sorted(order.order_id for order in self.engine.open_orders())
         order_id = orders[number % len(orders)] if orders else number
-        order = self.engine.orders.get(order_id)
-        self.apply(Amend(order.account if order and number else 100, order_id, "", price, qty))
+        owner = next((owner for owner, account in self.engine.accounts.items() if order_id in account.orders), 100)
+        self.apply(Amend(owner if number else 100, order_id, "", price, qty))
 
     @rule(number=st.integers(0, 9))
     def cancel(self, number: int) -> None:
-        orders = sorted(self.engine.orders)
+        orders = sorted(order.order_id for order in self.engine.open_orders())
         order_id = orders[number % len(orders)] if orders else number
         self.apply(Cancel(100 + number % 3, order_id))
 

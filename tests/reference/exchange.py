@@ -248,7 +248,11 @@ class NaiveExchange:
         """Answer a repeat from memory; remember the outcome of a first."""
         known = (command.account, key)
         if known in self.memories:
-            self.events.append(replace(self.memories[known].event, repeat=True))
+            event = replace(self.memories[known].event, repeat=True)
+            if not isinstance(event, Rejected):
+                # money is told as it is now
+                event = replace(event, balance=self.accounts[command.account].balance, held=self.held(command.account))
+            self.events.append(event)
             return
         first = len(self.events)
         remember = bool(key)
@@ -946,7 +950,7 @@ class NaiveExchange:
             and all(re.fullmatch(r"(?=.{1,24}\Z)[0-9]+(\.[0-9]+)?", step) and Decimal(step) > 0 for step in steps),
             1 <= spec.tick_lot_msat <= 10**12,
             1 <= spec.lot_hashrate < 2**63,
-            self.now < times[0] <= times[1] < spec.period_end_ns <= spec.settle_ns < 2**63,
+            self.now < times[0] <= times[1] < spec.period_end_ns <= spec.settle_ns < 2**62 - 1,
             period_ns % SECOND_NS == 0 and period_ns <= 366 * DAY_NS,
             1 <= spec.price_max <= self.limits.price_max_ticks,
             1 <= spec.qty_max <= self.limits.qty_max_lots,

@@ -1,0 +1,165 @@
+"""Who has what: accounts, their positions and their orders. Data, and no rules: those are in ledger, risk and matching."""
+
+from mypy_extensions import mypyc_attr
+
+from engine.book import Resting
+from engine.events import Accepted, BalanceChanged, Rejected
+from engine.members import BUY, ORDER_OPEN, SELL, accepted
+from engine.types import OrderStatus, OrderType, PostOnly, SelfTradePrevention, TimeInForce
+
+
+class Position:
+    """An account's net position in one market.
+
+    Long (``qty`` > 0): ``basis`` is what it paid. Short (< 0): ``basis`` is its proceeds, which wait in the contract, and
+    ``bond`` what secures delivery. ``realized`` sums the profit of everything closed.
+    """
+
+    __slots__ = ("basis", "bond", "qty", "realized", "reduce_only", "reduce_only_qty")
+
+    def __init__(self) -> None:
+        self.qty: int = 0
+        self.basis: int = 0
+        self.bond: int = 0
+        self.realized: int = 0
+        # ids of open reduce-only orders, ascending (all on the side that reduces), and the sum of what remains of them
+        self.reduce_only: list[int] = []
+        self.reduce_only_qty: int = 0
+
+
+class Account:
+    """One account: ``balance`` is all its cash, ``held`` the part of it that open orders reserve."""
+
+    __slots__ = (
+        "account_id",
+        "balance",
+        "destinations",
+        "event_seq",
+        "held",
+        "name",
+        "orders",
+        "outcomes",
+        "positions",
+    )
+
+    def __init__(self, account_id: int, name: str) -> None:
+        self.account_id: int = account_id
+        self.name: str = name
+        self.balance: int = 0
+        self.held: int = 0
+        # number of the last fact about this account
+        self.event_seq: int = 0
+        self.orders: dict[int, Order] = {}
+        self.positions: dict[str, Position] = {}
+        # first outcome by client_order_id, and of transfers by "transfer:" + transfer_id
+        self.outcomes: dict[str, Order | Rejected | BalanceChanged] = {}
+        self.destinations: dict[str, tuple[str, str]] = {}
+
+
+@mypyc_attr(acyclic=True)
+class Order(Resting):
+    """One order, open or closed. While it is open ``qty == filled + remaining``; a closed one has nothing remaining.
+
+    It outlives its place in the book: as long as its client_order_id is remembered, it is the answer to repeats.
+    """
+
+    __slots__ = (
+        "account",
+        "account_seq",
+        "answer",
+        "client_order_id",
+        "expires_ns",
+        "filled",
+        "forget",
+        "market",
+        "order_type",
+        "post_only",
+        "qty",
+        "reduce_only",
+        "self_trade_prevention",
+        "status",
+        "time_in_force",
+        "ts_ns",
+        "unit_hold",
+    )
+
+    def __init__(
+        self,
+        order_id: int,
+        account: Account,
+        market: str,
+        is_buy: bool,
+        order_type: OrderType,
+        price: int,
+        qty: int,
+        time_in_force: TimeInForce,
+        post_only: PostOnly,
+        reduce_only: bool,
+        self_trade_prevention: SelfTradePrevention,
+        expires_ns: int,
+        client_order_id: str,
+        ts_ns: int,
+        account_seq: int,
+        unit_hold: int,
+    ) -> None:
+        self.order_id = order_id
+        self.is_buy = is_buy
+        self.price = price
+        self.remaining = qty
+        self.level = None
+        self.prev = None
+        self.next = None
+        self.account: Account = account
+        self.market: str = market
+        self.order_type: OrderType = order_type
+        self.qty: int = qty
+        self.filled: int = 0
+        self.time_in_force: TimeInForce = time_in_force
+        self.post_only: PostOnly = post_only
+        self.reduce_only: bool = reduce_only
+        self.self_trade_prevention: SelfTradePrevention = self_trade_prevention
+        self.expires_ns: int = expires_ns
+        self.client_order_id: str = client_order_id
+        self.ts_ns: int = ts_ns
+        # number of the fact that took the order
+        self.account_seq: int = account_seq
+        # msat held per remaining lot, fixed when the order enters the book or re-enters it
+        self.unit_hold: int = unit_hold
+        self.status: OrderStatus = ORDER_OPEN
+        # the first answer, where it cannot be told from the order any more: it traded at once, or was amended
+        self.answer: Accepted | None = None
+        # its client_order_id outlived its time while the order was open: forget it when the order closes
+        self.forget: bool = False
+
+
+def first_answer(order: Order) -> Accepted:
+    """How the order was accepted. ``balance`` and ``held`` are the account's of now, unless the answer was kept."""
+    if order.answer is not None:
+        return order.answer
+    return accepted(
+        order.account.account_id,
+        order.account_seq,
+        order.order_id,
+        order.client_order_id,
+        order.market,
+        BUY if order.is_buy else SELL,
+        order.order_type,
+        order.price,
+        order.qty,
+        0,
+        order.qty,
+        order.time_in_force,
+        order.post_only,
+        order.reduce_only,
+        order.self_trade_prevention,
+        order.expires_ns,
+        order.ts_ns,
+        order.account.balance,
+        order.account.held,
+    )
+
+
+def keep_answer(order: Order) -> None:
+    """Before an order's price or quantity changes: keep what repeats of its client_order_id are to be told."""
+    if order.answer is None and order.client_order_id:
+        order.answer = first_answer(order)

@@ -1,0 +1,107 @@
+"""The book on its own: what each method does, what it refuses, and that it matches as a list of orders would."""
+
+import random
+
+import pytest
+
+from engine.bare import BareBook
+
+
+def test_limit_ioc_market_cancel() -> None:
+    book = BareBook()
+    assert list(book.limit(1, True, 100, 5)) == []
+    assert list(book.limit(2, True, 100, 5)) == []
+    assert list(book.limit(3, True, 99, 5)) == []
+    assert (book.best_bid, book.best_ask) == (100, 0)
+    assert book.ioc(4, False, 100, 7) == [(1, 100, 5), (2, 100, 2)]
+    assert book.market(5, False, 4) == [(2, 100, 3), (3, 99, 1)]
+    assert book.limit(6, False, 99, 6) == [(3, 99, 4)]
+    assert (book.best_bid, book.best_ask) == (0, 99)
+    assert book.cancel(6) == 2
+    assert book.cancel(6) == 0
+    assert list(book.market(7, True, 1)) == []
+    assert (book.best_bid, book.best_ask, book.orders) == (0, 0, {})
+
+
+def test_amend_keeps_the_place_only_for_less_at_the_same_price() -> None:
+    book = BareBook()
+    for order_id in (1, 2, 3):
+        book.limit(order_id, False, 50, 10)
+    book.amend(1, 50, 4)
+    assert book.ioc(9, True, 50, 4) == [(1, 50, 4)]
+    book.amend(2, 50, 11)
+    assert book.ioc(9, True, 50, 10) == [(3, 50, 10)]
+    book.limit(4, True, 40, 5)
+    assert book.amend(2, 40, 11) == [(4, 40, 5)]
+    assert (book.best_bid, book.best_ask, book.orders[2].remaining) == (0, 40, 6)
+
+
+def test_mistakes_change_nothing() -> None:
+    book = BareBook()
+    book.limit(1, True, 10, 10)
+    with pytest.raises(ValueError, match="order 1 rests already"):
+        book.limit(1, False, 10, 10)
+    wrong = "order 2: price and qty are whole numbers from 1"
+    with pytest.raises(ValueError, match=wrong):
+        book.limit(2, True, 0, 1)
+    with pytest.raises(ValueError, match=wrong):
+        book.ioc(2, True, 5, 0)
+    with pytest.raises(ValueError, match=wrong):
+        book.market(2, False, -1)
+    with pytest.raises(ValueError, match="order 1: price and qty"):
+        book.amend(1, 10, 0)
+    with pytest.raises(KeyError):
+        book.amend(2, 10, 1)
+    assert (book.bids_best_first(), book.asks_best_first()) == ([(10, 10)], [])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_matches_as_a_sorted_list_of_orders(seed: int) -> None:
+    rng = random.Random(seed)
+    book = BareBook()
+    resting: list[list[int]] = []  # [is_buy, price, place in time, order_id, qty]
+
+    def best_first(is_buy: bool) -> list[list[int]]:
+        side = [order for order in resting if order[0] == is_buy]
+        return sorted(side, key=lambda order: (-order[1] if is_buy else order[1], order[2]))
+
+    def enter(now: int, order_id: int, is_buy: bool, price: int, qty: int, rests: bool) -> list[tuple[int, int, int]]:
+        fills = []
+        for order in best_first(not is_buy):
+            if qty == 0 or (order[1] > price if is_buy else order[1] < price):
+                break
+            took = min(qty, order[4])
+            fills.append((order[3], order[1], took))
+            order[4] -= took
+            qty -= took
+            if not order[4]:
+                resting.remove(order)
+        if qty and rests:
+            resting.append([is_buy, price, now, order_id, qty])
+        return fills
+
+    for now in range(1, 3_000):
+        is_buy, price, qty = rng.random() < 0.5, rng.randint(1, 30), rng.randint(1, 20)
+        chosen = rng.choice(resting) if resting else None
+        chance = rng.random()
+        if chance < 0.6 or chosen is None:
+            assert list(book.limit(now, is_buy, price, qty)) == enter(now, now, is_buy, price, qty, True)
+        elif chance < 0.7:
+            assert list(book.ioc(now, is_buy, price, qty)) == enter(now, now, is_buy, price, qty, False)
+        elif chance < 0.75:
+            assert list(book.market(now, is_buy, qty)) == enter(now, now, is_buy, 31 if is_buy else 0, qty, False)
+        elif chance < 0.85:
+            resting.remove(chosen)
+            assert book.cancel(chosen[3]) == chosen[4]
+        elif chance < 0.92:
+            chosen[4] = rng.randint(1, chosen[4])
+            assert list(book.amend(chosen[3], chosen[1], chosen[4])) == []
+        else:
+            resting.remove(chosen)
+            assert list(book.amend(chosen[3], price, qty + 20)) == enter(now, chosen[3], bool(chosen[0]), price, qty + 20, True)
+        for side, levels in ((True, book.bids_best_first()), (False, book.asks_best_first())):
+            expected: dict[int, int] = {}
+            for order in best_first(side):
+                expected[order[1]] = expected.get(order[1], 0) + order[4]
+            assert levels == list(expected.items())
+    assert {order[3] for order in resting} == set(book.orders)
