@@ -111,7 +111,7 @@ def weigh(kind: Kind, items: int, accounts: int, seed: int) -> Weight:
         # what only the first few cost, such as a module's caches and the book's levels
         feed(engine, resting(rng, 5_000, accounts, named=False))
         counted = resting(rng, items, accounts, named=kind != "unnamed order")
-    open_before = len(engine.orders)
+    open_before = engine.matching.open_orders
     gc.collect()
     parts, before = containers(engine), resident()
     if kind == "remembered":
@@ -121,7 +121,7 @@ def weigh(kind: Kind, items: int, accounts: int, seed: int) -> Weight:
     gc.collect()
     grown = resident() - before
     added = {name: (size - parts.get(name, 0)) / items for name, size in containers(engine).items()}
-    opened = len(engine.orders) - open_before
+    opened = engine.matching.open_orders - open_before
     if opened != (items if kind in ("order", "unnamed order") else 0) or not money(engine).conserved():
         raise OutcomeError(f"{opened} orders were added by {items} of {kind}")
     if kind == "account" and len(engine.accounts) != items + 2:

@@ -56,13 +56,14 @@ from bench.workload import (
     STEP_NS,
     market,
 )
+from engine.accounts import Order
 from engine.commands import Amend, Cancel, Command, CreateAccount, Deposit, Entry, ListMarket, Place
 from engine.core import Engine
-from engine.events import Rejected
+from engine.events import Accepted, Rejected
 from engine.invariants import money
 from engine.limits import Limits
 from engine.snapshot import state_hash
-from engine.types import OrderType, Side, TimeInForce
+from engine.types import OrderStatus, OrderType, Side, TimeInForce
 from gateway.journal import decode_batch, encode_batch
 
 TURNS: Final = 15
@@ -72,7 +73,7 @@ SLICE: Final = 1_000
 """Commands of a slice."""
 REACH_TICKS: Final = 2 * SPREAD_TICKS
 """How far beyond the mid an order may take: enough to find its quantity in any book, so that every size has as many fills."""
-DEPOSITS_MSAT: Final = 4 * 10**18
+DEPOSITS_MSAT: Final = 2 * 10**18
 """Of all accounts together: rich enough for anything, and within the engine's bound."""
 LIMITS: Final = Limits(orders_per_account_max=2_000_000)
 
@@ -189,8 +190,8 @@ def populated(size: Size, seed: int) -> Engine:
     ):
         for command in commands:
             engine.apply(next_entry(engine, command))
-    if len(engine.orders) != size.orders:
-        raise OutcomeError(f"{len(engine.orders)} of {size.orders} orders rest")
+    if engine.matching.open_orders != size.orders:
+        raise OutcomeError(f"{engine.matching.open_orders} of {size.orders} orders rest")
     return engine
 
 
@@ -226,8 +227,8 @@ class Flow:
         self.engine = populated(size, seed)
         self.symbols = [symbol(number) for number in range(size.markets)]
         self.placed = 0
-        # ids of all open orders, and of some that are not any more, in no order that matters
-        self.open = list(self.engine.orders)
+        # all open orders, and some that are not any more, in no order that matters
+        self.open = self.engine.open_orders()
 
     def slice(self) -> bytes:
         """The next SLICE entries, as a journal would hold them."""
@@ -237,11 +238,11 @@ class Flow:
             events = self.engine.apply(entry)
             if type(events[0]) is Rejected:
                 raise OutcomeError(f"{entry} was refused: {events[0]}")
-            if entry.seq in self.engine.orders:
-                self.open.append(entry.seq)
+            if type(events[0]) is Accepted and events[0].resting_qty:
+                self.open.append(self.engine.accounts[events[0].account].orders[entry.seq])
             entries.append(entry)
-        if not 0.8 <= len(self.engine.orders) / self.size.orders <= 1.2:
-            raise OutcomeError(f"{len(self.engine.orders)} orders rest, not {self.size.orders}")
+        if not 0.8 <= self.engine.matching.open_orders / self.size.orders <= 1.2:
+            raise OutcomeError(f"{self.engine.matching.open_orders} orders rest, not {self.size.orders}")
         return bytes(encode_batch(entries))
 
     def command(self) -> Command:
@@ -254,19 +255,20 @@ class Flow:
             return self.place(rng.choice(self.symbols), side, OrderType.LIMIT, price, TimeInForce.GTC, 1)
         if chance >= 0.95:
             return self.aggressive(rng.choice((OrderType.MARKET, OrderType.LIMIT)), TimeInForce.IOC)
-        order = self.engine.orders[self.pick(remove=chance < 0.90)]
+        order = self.pick(remove=chance < 0.90)
+        account = order.account.account_id
         if chance < 0.90:
-            return Cancel(order.account, order.order_id)
+            return Cancel(account, order.order_id)
         if order.remaining > 1 and rng.random() < 0.5:
-            return Amend(order.account, order.order_id, "", 0, order.filled + order.remaining // 2)
-        return Amend(order.account, order.order_id, "", order.price + rng.choice((-3, -2, -1, 1, 2, 3)), 0)
+            return Amend(account, order.order_id, "", 0, order.filled + order.remaining // 2)
+        return Amend(account, order.order_id, "", order.price + rng.choice((-3, -2, -1, 1, 2, 3)), 0)
 
     def aggressive(self, order_type: OrderType, time_in_force: TimeInForce) -> Place:
         """An order that takes; three times as large while too many orders rest."""
         rng = self.rng
         side = rng.choice((Side.BUY, Side.SELL))
         price = MID_TICKS + REACH_TICKS if side is Side.BUY else MID_TICKS - REACH_TICKS
-        times = 3 if len(self.engine.orders) > self.size.orders else 1
+        times = 3 if self.engine.matching.open_orders > self.size.orders else 1
         price = 0 if order_type is OrderType.MARKET else price
         return self.place(rng.choice(self.symbols), side, order_type, price, time_in_force, times)
 
@@ -277,18 +279,18 @@ class Flow:
         qty = rng.randint(1, QTY_MAX_LOTS) * times
         return Place(account, name, side, order_type, price, qty, time_in_force, client_order_id=f"c{self.placed}")
 
-    def pick(self, remove: bool) -> int:
-        """The id of a random open order."""
+    def pick(self, remove: bool) -> Order:
+        """A random open order."""
         found = self.open
         while True:
             place = self.rng.randrange(len(found))
-            order_id = found[place]
-            is_open = order_id in self.engine.orders
+            order = found[place]
+            is_open = order.status is OrderStatus.OPEN
             if remove or not is_open:
                 found[place] = found[-1]
                 found.pop()
             if is_open:
-                return order_id
+                return order
 
 
 # -------------------------------------------------------------------------------------------------------------- processes
