@@ -127,7 +127,7 @@ class Hot(Command):
         reason = why_plain()
         wanted = [path.removesuffix(".py").replace("/", ".") for path in hot_sources()]
         if not reason and not self.force and compiled_modules() == sorted(wanted) and not stale_modules():
-            say(f"engine is compiled ({', '.join(wanted)})")
+            say(f"compiled ({', '.join(wanted)})")
             return
         for suffix in ("so", "pyd"):
             for old in [file for package in PACKAGES for file in (ROOT / package).rglob(f"*.{suffix}")]:
@@ -135,7 +135,7 @@ class Hot(Command):
         if reason:
             if self.force:
                 sys.exit(f"hashpit: cannot compile: {reason}")
-            say(f"engine runs in plain Python: {reason}")
+            say(f"running plain Python: {reason}")
             return
         say(f"compiling {', '.join(wanted)} ...")
         # A child process: mypyc reports an error in the sources by exiting.
@@ -147,7 +147,7 @@ class Hot(Command):
         print(done.stdout, file=sys.stderr)
         if self.force:
             sys.exit("hashpit: compiling failed, see above")
-        say("engine runs in plain Python: compiling failed, see above")
+        say("running plain Python: compiling failed, see above")
 
 
 def say(line: str) -> None:
