@@ -14,11 +14,10 @@
     python -m bench.verdict --json       one JSON object
 
 Figures are medians, with their range, of ratios taken within a round. Those of the book and the engine are of CPU time, which
-other processes disturb least. What could not be measured counts as missed. The exit code is 1 when anything is missed. The first
-run also installs the peers, which takes some minutes more. `python -m bench` measures the same at full size.
+other processes disturb least. What could not be measured counts as missed. The exit code is 1 when anything is missed. The
+first run also installs the peers, which takes some minutes more. `python -m bench` measures the same at full size.
 """
 
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
