@@ -3,7 +3,7 @@
     bench.<name> -> table, bench/results/<name>.json -> bench.plots -> docs/plots/*.svg
 
     python -m bench                        full size: about 40 minutes, ten of them the soak
-    python -m bench --short                small sizes, about eight minutes: a look
+    python -m bench --short                small sizes, about nine minutes: a look
     python -m bench --only gateway --only peers
 
 A bench that fails is told at the end, its old file stays, and the exit code is 1. Plots need matplotlib, which `make bench`

@@ -118,7 +118,6 @@ def draw_scaling(folder: Path, path: Path) -> bool:
             line.sort(key=lambda cost: getattr(cost.size, name))
             _ranges(panel, [getattr(cost.size, name) for cost in line], [cost.cpu_us for cost in line], OURS, "")
             panel.set_xscale("log")
-            panel.set_ylim(bottom=0)
             panel.set_xlabel({"orders": "resting orders", "markets": "markets", "accounts": "accounts"}[name])
             held = ", ".join(f"{getattr(base, one):,} {one if getattr(base, one) > 1 else one[:-1]}" for one in fixed)
             panel.set_title(held, loc="left", fontsize=8)

@@ -3,8 +3,8 @@
     number                         bench                     short form
     1  the bare book               bench.peers               50,000 operations, 5 rounds, every book that it knows
     2  the whole engine            bench.engine, bench.peers 100,000 commands, 5 rounds, liquibook by turns
-    3  the gateway                 bench.gateway             slices of 1 s, 5 of each
-    4  fan-out and idle sessions   bench.fanout              streams of 1 s, 5 of each; 1,000 subscribers, 1,000 sessions
+    3  the gateway                 bench.gateway             slices of 0.8 s, 5 of each
+    4  fan-out and idle sessions   bench.fanout              streams of 0.75 s, 5 of each; 1,000 subscribers, 1,000 sessions
     5  recovery                    bench.recovery            100,000 commands; 200,000 resting orders, not a million; 5 of each
     6  growth                      bench.scaling, .memory    5 turns of 3,000 commands; 200,000 orders, 3 processes
     7  the soak                    bench.soak                a minute, not ten
@@ -41,8 +41,8 @@ BOOK_OPS: Final = 50_000
 ENGINE_COMMANDS: Final = 100_000
 ENGINE_OPS: Final = 100_000
 """Of the bare-book flow that liquibook runs beside the engine."""
-GATEWAY_S: Final = 1.0
-FANOUT_S: Final = 1.0
+GATEWAY_S: Final = 0.8
+FANOUT_S: Final = 0.75
 FANOUT_CASES: Final = ((1_000, 1), (1_000, 16))
 REPLAY_COMMANDS: Final = 100_000
 RESTORE_ORDERS: Final = 200_000
@@ -221,8 +221,8 @@ PARTS: Final = {
     1: Part("the bare book", 90, book),
     2: Part("the whole engine", 35, whole_engine),
     3: Part("the gateway", 100, durable_orders),
-    4: Part("fan-out and idle sessions", 75, stream),
-    5: Part("recovery", 75, standing_up),
+    4: Part("fan-out and idle sessions", 90, stream),
+    5: Part("recovery", 55, standing_up),
     6: Part("growth", 90, growing),
     7: Part("the soak", 95, short_soak),
 }
