@@ -27,6 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
@@ -45,6 +46,7 @@ from engine.types import TimeInForce
 from gateway.journal import decode_batch, encode_batch
 from hashpit.build import PLAIN_VARIABLE
 
+ROOT: Final = Path(__file__).resolve().parent.parent
 REPEATS: Final = 5
 SLICE: Final = 4_096
 """Commands that are decoded together, as many as bench/drivers/base.py prepares."""
@@ -203,7 +205,7 @@ def in_build(plain: bool, commands: int = COMMANDS, repeats: int = REPEATS) -> R
     if plain:
         environment[PLAIN_VARIABLE] = "1"
     command = [sys.executable, "-m", "bench.engine", "--json", "--commands", str(commands), "--repeats", str(repeats)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise OutcomeError(f"bench.engine in a process of its own: {(done.stderr.splitlines() or ['it said nothing'])[-1]}")
     result = msgspec.json.decode(done.stdout, type=Result)
