@@ -165,7 +165,9 @@ def durable_orders() -> Iterator[Line]:
         yield line(3, f"CPU per durable order over the picows echo, {mix}", "<=", gateway.RATIO_PICOWS_MAX, to_picows)
         yield line(3, f"the same over the websockets echo, {mix}", "<", gateway.RATIO_WEBSOCKETS_MAX, to_websockets)
     above = found.unloaded.above_us
-    yield line(3, "unloaded p50 above echo and commit", "<=", gateway.UNLOADED_ABOVE_MAX_US, above, "µs")
+    slower = f"{above.median:,g} µs means nothing: the disk was slower for the bare commits than for the orders"
+    alone = above if above.median >= 0 else slower
+    yield line(3, "unloaded p50 above echo and commit", "<=", gateway.UNLOADED_ABOVE_MAX_US, alone, "µs")
     half = next(rate for rate in found.rates if rate.share == 0.5)
     yield line(3, "p99 at half of the closed rate over the commit's", "<=", gateway.RATIO_P99_MAX, half.p99_to_commit)
 

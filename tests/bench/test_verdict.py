@@ -190,6 +190,10 @@ def a_soak(own_pause_ms: float = 0.0) -> soak.Result:
 def test_the_other_parts_judge_what_their_benches_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway, "measure", lambda **_: a_gateway())
     assert [one.met for one in verdict.durable_orders()] == [True, True, True, False, False, True]
+    odd = a_gateway()
+    odd.unloaded.above_us = even(-3_000.0)
+    monkeypatch.setattr(gateway, "measure", lambda **_: odd)
+    assert "means nothing" in list(verdict.durable_orders())[4].not_measured
     monkeypatch.setattr(fanout, "measure", lambda *_: msgspec.structs.replace(a_fanout(), fanouts=a_fanout().fanouts[-2:]))
     assert [one.met for one in verdict.stream()] == [True, True, False, True, False]
     replay = recovery.Replay(1, even(10), even(7), even(5), even(0.7), even(0.5), True, "a")
