@@ -4,11 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+BENCH_INSTALLED := $(VENV)/installed-bench
 
 # Directories that appear as the project grows.
 CODE := $(wildcard engine gateway hashpit bench scripts tests)
 TWICE := $(patsubst %/,%,$(sort $(dir $(wildcard tests/engine/test_*.py tests/gateway/test_*.py tests/property/test_*.py))))
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -52,9 +54,8 @@ fmt: setup ## format the code and fix what the linter can fix
 	@$(BIN)/ruff format $(CODE) setup.py
 
 .PHONY: bench
-bench: setup ## measure the engine, then the gateway
-	@$(BIN)/python -m bench.engine
-	@$(BIN)/python -m bench.gateway
+bench: setup $(BENCH_INSTALLED) ## measure everything and draw the plots: about 40 minutes; BENCH_ARGS=--short for a look
+	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 .PHONY: compile
 compile: $(INSTALLED) ## compile the hot modules now; fails without a C compiler
@@ -68,6 +69,7 @@ lock: ## resolve requirements*.in again and write the hashed locks
 		--generate-hashes --no-header --no-annotate"; \
 		$$lock requirements.in -o requirements.txt; \
 		$$lock requirements-dev.in -c requirements.txt -o requirements-dev.txt; \
+		$$lock requirements-bench.in -c requirements-dev.txt -o requirements-bench.txt; \
 		$$lock requirements-research.in -c requirements-dev.txt -o requirements-research.txt
 	@rm -rf $(VENV)-lock
 
@@ -93,4 +95,10 @@ $(INSTALLED): requirements-dev.txt requirements.in pyproject.toml setup.py Makef
 	@echo "hashpit: installing pinned packages"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+# What draws the plots; only `make bench` asks for it.
+$(BENCH_INSTALLED): requirements-bench.txt $(INSTALLED)
+	@echo "hashpit: installing what draws the plots"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-bench.txt
 	@touch $@

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 from rich.console import Console
@@ -20,6 +20,8 @@ from hashpit.build import build_kind
 START_S: Final = 30.0
 """A child process that has not printed its address by then has failed; one asked to stop has as long."""
 CLOCK_TICK_S: Final = 1.0 / os.sysconf("SC_CLK_TCK")
+RESULTS: Final = Path(__file__).resolve().parent / "results"
+"""Where `python -m bench` keeps the last result of each bench."""
 
 T = TypeVar("T")
 
@@ -66,6 +68,17 @@ def _processor() -> str:
 def quantile(ordered: Sequence[float], share: float) -> float:
     """The value below which ``share`` of the ascending values lie; the last one for 1.0."""
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+
+
+class Stored(Struct, Generic[T]):
+    """A result on the disk."""
+
+    bench: str
+    date: str
+    """When it began, in UTC."""
+    short: bool
+    """Whether it was measured at small sizes."""
+    result: T
 
 
 class Spread(Struct, frozen=True):

@@ -1,7 +1,7 @@
 """Full commands through Engine.apply: accounts, holds, fees, idempotency, matching, events. No journal, no sockets.
 
-    [entries, built before] -> Engine.apply -> [events, dropped]
-                               ^^^^^^^^^^^^ timed, one call per command, on one core
+    a slice of 4,096 commands, decoded just now -> Engine.apply -> [events, dropped]
+                                                   ^^^^^^^^^^^^ timed, one call per command, on one core
 
     python -m bench.engine                 table
     python -m bench.engine --json          one JSON object
@@ -10,39 +10,51 @@
 
 Each repeat starts from a fresh engine with the resting orders in place and ends in a state whose hash must be the recorded
 one; invariants and conservation of money are checked. One more repeat, with a clock around each command, gives latencies.
+
+Slices, because a server applies what it has just decoded; a list of all commands would be cold memory by the time that it is
+used. The garbage collector rests while the clock runs, and what rests in the book is frozen out of it: it is no part of a
+command, and a server can choose when to run it. bench.soak shows its pauses.
 """
 
+import contextlib
 import cProfile
 import gc
 import io
-import platform
+import os
 import pstats
 import statistics
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
 import typer
 from msgspec import Struct
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from bench.common import OutcomeError, quantile
+from bench.common import Machine, OutcomeError, machine, progress, quantile
 from bench.workload import ACCOUNTS, COMMANDS, RESTING, SEED, Workload, build
 from engine.commands import Amend, Cancel, Entry, Place
 from engine.core import Engine
 from engine.invariants import check
 from engine.snapshot import state_hash
 from engine.types import TimeInForce
-from hashpit.build import build_kind
+from gateway.journal import decode_batch, encode_batch
+from hashpit.build import PLAIN_VARIABLE
 
+ROOT: Final = Path(__file__).resolve().parent.parent
 REPEATS: Final = 5
+SLICE: Final = 4_096
+"""Commands that are decoded together, as many as bench/drivers/base.py prepares."""
 PROFILE_LINES: Final = 15
 
 RECORDED: Final = {
     (SEED, COMMANDS, ACCOUNTS, RESTING): "5bcc21243d36dfabfce8de18870173cf17e7b9fd68d591332646e797f52cbcd6",
+    (SEED, 100_000, ACCOUNTS, RESTING): "af10473ce866325eabd51a6f70b854ed8db51cdf9731ed59a5354c54f098ef34",
 }
 """Final state_hash by seed, commands, accounts and resting orders. It changes when the engine's behaviour, the snapshot's
 layout or the workload does: then, and only then, put in the new one."""
@@ -51,9 +63,7 @@ layout or the workload does: then, and only then, put in the new one."""
 class Result(Struct):
     """Rates in commands per second, times in microseconds."""
 
-    build: str
-    python: str
-    machine: str
+    machine: Machine
     commands: int
     accounts: int
     repeats: int
@@ -82,14 +92,39 @@ def prepare(workload: Workload) -> Engine:
     return engine
 
 
+def slices(workload: Workload) -> Iterator[list[Entry]]:
+    """The commands, each slice decoded when it is asked for."""
+    commands = workload.commands
+    for start in range(0, len(commands), SLICE):
+        yield decode_batch(bytes(encode_batch(commands[start : start + SLICE])))
+
+
+@contextlib.contextmanager
+def no_collector() -> Iterator[None]:
+    """The garbage collector rests, and what there is now is frozen out of it."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
 def timed(workload: Workload) -> tuple[float, float, Engine]:
     """Seconds and CPU seconds for all commands, and the engine after them."""
     engine = prepare(workload)
     apply = engine.apply
-    start, cpu_start = time.perf_counter(), time.process_time()
-    for entry in workload.commands:
-        apply(entry)
-    return time.perf_counter() - start, time.process_time() - cpu_start, engine
+    seconds = cpu_seconds = 0.0
+    with no_collector():
+        for entries in slices(workload):
+            start, cpu_start = time.perf_counter(), time.process_time()
+            for entry in entries:
+                apply(entry)
+            seconds += time.perf_counter() - start
+            cpu_seconds += time.process_time() - cpu_start
+    return seconds, cpu_seconds, engine
 
 
 def latencies(workload: Workload) -> dict[str, list[int]]:
@@ -97,11 +132,13 @@ def latencies(workload: Workload) -> dict[str, list[int]]:
     apply = prepare(workload).apply
     clock = time.perf_counter_ns
     found: dict[str, list[int]] = {"limit": [], "cancel": [], "taker": [], "amend": []}
-    for entry in workload.commands:
-        kind = found[_kind(entry)]
-        start = clock()
-        apply(entry)
-        kind.append(clock() - start)
+    with no_collector():
+        for entries in slices(workload):
+            for entry in entries:
+                kind = found[_kind(entry)]
+                start = clock()
+                apply(entry)
+                kind.append(clock() - start)
     return found
 
 
@@ -122,11 +159,12 @@ def measure(
     quiet: bool = True,
 ) -> Result:
     """The whole bench. Raises OutcomeError when repeats disagree or the state is not the recorded one."""
+    where = machine()
     workload = build(seed, commands, accounts, resting)
     rates: list[float] = []
     costs: list[float] = []
     hashes: set[str] = set()
-    for _ in track(range(repeats), "measuring", console=Console(stderr=True), disable=quiet, transient=True):
+    for _ in progress(range(repeats), "measuring", quiet):
         seconds, cpu_seconds, engine = timed(workload)
         rates.append(commands / seconds)
         costs.append(cpu_seconds / commands * 1e6)
@@ -142,9 +180,7 @@ def measure(
     by_kind = latencies(workload)
     times = sorted(value for kind in by_kind.values() for value in kind)
     return Result(
-        build=build_kind(),
-        python=platform.python_version(),
-        machine=f"{platform.machine()}, {platform.system()}",
+        machine=where,
         commands=commands,
         accounts=accounts,
         repeats=repeats,
@@ -163,15 +199,32 @@ def measure(
     )
 
 
+def in_build(plain: bool, commands: int = COMMANDS, repeats: int = REPEATS) -> Result:
+    """The bench in a process of its own, with the plain sources or the compiled ones. Raises OutcomeError."""
+    environment = {name: value for name, value in os.environ.items() if name != PLAIN_VARIABLE}
+    if plain:
+        environment[PLAIN_VARIABLE] = "1"
+    command = [sys.executable, "-m", "bench.engine", "--json", "--commands", str(commands), "--repeats", str(repeats)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise OutcomeError(f"bench.engine in a process of its own: {(done.stderr.splitlines() or ['it said nothing'])[-1]}")
+    result = msgspec.json.decode(done.stdout, type=Result)
+    if (result.machine.build == "plain") != plain:
+        raise OutcomeError("the engine is not compiled, or is older than its source")
+    return result
+
+
 def profile(seed: int = SEED, commands: int = COMMANDS, accounts: int = ACCOUNTS, resting: int = RESTING) -> str:
     """Where the time goes, by own time per function; the profiler's own cost makes it about three times as long."""
     workload = build(seed, commands, accounts, resting)
     apply = prepare(workload).apply
     profiler = cProfile.Profile()
-    profiler.enable()
-    for entry in workload.commands:
-        apply(entry)
-    profiler.disable()
+    with no_collector():
+        for entries in slices(workload):
+            profiler.enable()
+            for entry in entries:
+                apply(entry)
+            profiler.disable()
     text = io.StringIO()
     pstats.Stats(profiler, stream=text).strip_dirs().sort_stats("tottime").print_stats(PROFILE_LINES)
     return "\n".join(line for line in text.getvalue().splitlines() if line.strip())
@@ -201,7 +254,9 @@ def main(
 
 
 def _show(result: Result) -> None:
-    table = Table("figure", "value", title=f"bench.engine: {result.build} build, Python {result.python}")
+    where = result.machine
+    title = f"bench.engine: {where.build} build, Python {where.python}, load {where.load_average}"
+    table = Table("figure", "value", title=title)
     table.add_row("commands per second", f"{result.per_second:,}")
     table.add_row("least and most", f"{result.per_second_min:,} to {result.per_second_max:,}")
     table.add_row("CPU time of a command", f"{result.cpu_us} µs")
