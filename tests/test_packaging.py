@@ -18,7 +18,7 @@ from hashpit import build
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-LOCKS = ["requirements.txt", "requirements-dev.txt", "requirements-research.txt"]
+LOCKS = ["requirements.txt", "requirements-dev.txt", "requirements-research.txt", "requirements-bench.txt"]
 
 
 def hot_modules() -> list[str]:
@@ -60,7 +60,7 @@ def test_lock_is_pinned_hashed_and_names_no_host(lock: str) -> None:
         assert "--hash=sha256:" in entry, entry
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-dev", "requirements-research"])
+@pytest.mark.parametrize("name", [lock.removesuffix(".txt") for lock in LOCKS])
 def test_lock_holds_everything_asked_for(name: str) -> None:
     locked = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / f"{name}.txt").read_text(encoding="utf-8"), re.MULTILINE))
     asked = re.findall(r"^([A-Za-z][\w-]*)", (ROOT / f"{name}.in").read_text(encoding="utf-8"), re.MULTILINE)
