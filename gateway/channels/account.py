@@ -30,7 +30,8 @@ from engine.events import (
     Rejected,
     Trade,
 )
-from gateway.channels.base import BACKLOG_BYTES_MAX, Channel, Frame, Subscriber, Subscriptions, Terms
+from gateway.channels.base import Channel, Frame, Subscriber, Subscriptions, Terms
+from gateway.outbox import BACKLOG_BYTES_MAX
 from gateway.views import (
     balance_view,
     delivery_view,

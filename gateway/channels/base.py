@@ -3,20 +3,18 @@
 Every message carries the channel's own ``seq`` and its predecessor's ``prev_seq``. Numbers start anew with the process, and
 the first message that a subscriber gets is a snapshot. A channel whose messages replace each other (depth, ticker) skips a
 subscriber that does not keep up and sends it a fresh snapshot once it has read what waits for it: it is conflated. A channel
-whose messages each matter (trades, status, account) closes the socket instead, with a code that says why.
+whose messages each matter (trades, status, account) goes on until the outbox is full, which ends the socket.
 """
 
 from typing import Any, Final, Literal, Protocol
 
 from engine.types import MarketSpec
 from gateway.codec import Codec
-from gateway.wire import ChannelMessage, Close, Notification, Scale
+from gateway.outbox import BINARY, TEXT, Outbox, framed
+from gateway.wire import ChannelMessage, Notification, Scale
 
 CONFLATE_BYTES: Final = 256 * 1024
 """A subscriber with more unsent bytes than this gets no deltas of depth or ticker; at half of it a snapshot."""
-BACKLOG_BYTES_MAX: Final = 8 * 1024 * 1024
-"""A subscriber with more unsent bytes than this is closed rather than left without one message of a lossless channel. More
-than the largest snapshot of an account (10,000 orders)."""
 NS_PER_US: Final = 1_000
 
 
@@ -30,8 +28,13 @@ class Subscriber(Protocol):
         """0 before login."""
         ...
 
-    def send(self, payload: bytes) -> None:
-        """Hand over one whole message; never waits."""
+    @property
+    def outbox(self) -> Outbox:
+        """Where its messages wait to be written."""
+        ...
+
+    def send(self, frame: bytes) -> None:
+        """Hand over one whole message, as a Frame gives it; never waits."""
         ...
 
     def buffered_bytes(self) -> int:
@@ -65,7 +68,7 @@ class Terms:
 
 
 class Frame:
-    """One channel message, encoded at most once per codec however many subscribers it has."""
+    """One channel message, encoded and framed at most once per codec however many subscribers it has."""
 
     __slots__ = ("_encoded", "_message")
 
@@ -74,10 +77,11 @@ class Frame:
         self._encoded: dict[str, bytes] = {}
 
     def bytes_for(self, codec: Codec) -> bytes:
-        payload = self._encoded.get(codec.name)
-        if payload is None:
-            payload = self._encoded[codec.name] = codec.encode(self._message)
-        return payload
+        """The message as a websocket frame."""
+        frame = self._encoded.get(codec.name)
+        if frame is None:
+            frame = self._encoded[codec.name] = framed(BINARY if codec.binary else TEXT, codec.encode(self._message))
+        return frame
 
 
 class Channel:
@@ -185,16 +189,19 @@ class Channel:
         self._snapshot = None
 
     def _broadcast(self, frame: Frame) -> None:
-        """Send to every subscriber that keeps up; conflate or close the others."""
-        bound = CONFLATE_BYTES if self.conflates else BACKLOG_BYTES_MAX
-        # A copy: closing a subscriber may remove it.
+        """Send to every subscriber that keeps up; conflate the others where that is the channel's way."""
+        behind = self._behind
+        codec: Codec | None = None
+        message = b""
+        # A copy: a subscriber that is not read ends, which removes it.
         for subscriber in [*self._subscribers]:
-            if self._behind and subscriber in self._behind:
+            if behind and subscriber in behind:
                 continue
-            if subscriber.buffered_bytes() <= bound:
-                subscriber.send(frame.bytes_for(subscriber.codec))
-            elif self.conflates:
+            outbox = subscriber.outbox
+            if self.conflates and outbox.unsent_bytes > CONFLATE_BYTES and outbox.measure() > CONFLATE_BYTES:
                 self._fell_behind(subscriber, self.seq - 1)
-            else:
-                self.remove(subscriber)
-                subscriber.close(Close.SLOW_READER, f"{self.name}: not read fast enough")
+                continue
+            if subscriber.codec is not codec:
+                codec = subscriber.codec
+                message = frame.bytes_for(codec)
+            outbox.put(message)
