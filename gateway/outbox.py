@@ -11,6 +11,8 @@ the same frames share the joined bytes too.
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from gateway.codec import Codec
+
 TEXT: Final = 0x1
 BINARY: Final = 0x2
 PONG: Final = 0xA
@@ -40,15 +42,19 @@ class Socket(Protocol):
 class Outbox:
     """One socket's frames on their way out."""
 
-    __slots__ = ("_answers", "_frames", "_opcode", "_outgoing", "_socket", "unsent_bytes")
+    __slots__ = ("_answers", "_buffered_bytes", "_frames", "_opcode", "_outgoing", "_socket", "_write", "codec", "unsent_bytes")
 
-    def __init__(self, socket: Socket, outgoing: "Outgoing", opcode: int) -> None:
-        """``opcode`` is that of the frames that ``send`` makes."""
+    def __init__(self, socket: Socket, outgoing: "Outgoing", codec: Codec) -> None:
+        self.codec = codec
+        """What messages for this socket are encoded with."""
+        self._opcode = opcode(codec)
         self.unsent_bytes = 0
         """Bytes that were handed over and not taken, or fewer: the peer may have read since the last write. See ``measure``."""
         self._socket: Socket | None = socket
+        # Called once per flush, when little of the socket is in the processor's cache.
+        self._write = socket.write
+        self._buffered_bytes = socket.buffered_bytes
         self._outgoing = outgoing
-        self._opcode = opcode
         self._frames: list[bytes] = []
         # Whether something in _frames is for this socket alone.
         self._answers = False
@@ -73,7 +79,7 @@ class Outbox:
     def measure(self) -> int:
         """Bytes that were handed over and the peer has not taken yet; 0 after ``close``."""
         if self._socket is not None:
-            self.unsent_bytes = self._socket.buffered_bytes() + sum(map(len, self._frames))
+            self.unsent_bytes = self._buffered_bytes() + sum(map(len, self._frames))
         return self.unsent_bytes
 
     def flush(self) -> None:
@@ -93,8 +99,8 @@ class Outbox:
         if socket is None:
             self.unsent_bytes = 0
             return
-        socket.write(block)
-        self.unsent_bytes = socket.buffered_bytes()
+        self._write(block)
+        self.unsent_bytes = self._buffered_bytes()
         if self.unsent_bytes > BACKLOG_BYTES_MAX:
             socket.overflowed()
 
@@ -139,9 +145,14 @@ class Outgoing:
                 outbox.write(block)
 
 
-def framed(opcode: int, payload: bytes) -> bytes:
-    """A server's websocket frame (RFC 6455, 5.2): one whole message, not masked."""
-    first, size = bytes((0x80 | opcode,)), len(payload)
+def opcode(codec: Codec) -> int:
+    """The opcode of a codec's messages."""
+    return BINARY if codec.binary else TEXT
+
+
+def framed(kind: int, payload: bytes) -> bytes:
+    """A server's websocket frame (RFC 6455, 5.2) of an opcode: one whole message, not masked."""
+    first, size = bytes((0x80 | kind,)), len(payload)
     if size < 126:
         return first + size.to_bytes(1) + payload
     if size < 65_536:

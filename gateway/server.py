@@ -57,8 +57,8 @@ BACKLOGS_BYTES_MAX: Final = 1024 * 1024 * 1024
 """Unsent bytes of all sockets together; past it those with the most are closed."""
 CHECK_NS: Final = SECOND_NS
 """How often sockets are looked at for stalls."""
-READ_BUFFER_BYTES: Final = 4 * 1024
-"""What a quiet socket's read buffer takes; it grows to FRAME_BYTES_MAX on demand."""
+READ_BUFFER_BYTES: Final = 2 * 1024
+"""What a quiet socket's read buffer takes, the least that the library allows; it grows to FRAME_BYTES_MAX on demand."""
 BACKLOG: Final = 1_024
 """Connections that the system keeps waiting to be accepted."""
 REASON_BYTES_MAX: Final = 123
@@ -126,9 +126,26 @@ class Door(socket.socket):
 class Connection(WSListener):
     """One websocket: frames to messages, and the way out for its Outbox. The session's Transport."""
 
+    __slots__ = (
+        "_closing",
+        "_codec",
+        "_extra_frames",
+        "_forwarded_for",
+        "_kind",
+        "_parts",
+        "_parts_bytes",
+        "_server",
+        "_session",
+        "_stalled_ns",
+        "_transport",
+        "buffered_bytes",
+        "outbox",
+        "write",
+    )
+
     outbox: Outbox
     write: Callable[[bytes], None]
-    """The library's own function, as is ``buffered_bytes``: they are called once per socket and flush."""
+    """The library's own function, as is ``buffered_bytes``."""
     buffered_bytes: Callable[[], int]
 
     def __init__(self, server: "Server", codec: Codec, forwarded_for: str) -> None:
@@ -191,9 +208,12 @@ class Connection(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
+        # The library keeps both heads as long as the socket; nobody reads them again.
+        transport.request.headers.clear()
+        transport.response.headers.clear()
         stream = transport.underlying_transport
         self.write, self.buffered_bytes = stream.write, stream.get_write_buffer_size
-        self.outbox = Outbox(self, self._server.outgoing, self._kind.value)
+        self.outbox = Outbox(self, self._server.outgoing, self._codec)
         peer = stream.get_extra_info("peername")
         ip = self._server.client_ip(peer[0] if peer else "", self._forwarded_for)
         if not self._server.opened(self):
@@ -349,7 +369,8 @@ class Server:
             max_frame_size=FRAME_BYTES_MAX,
             read_buffer_init_size=READ_BUFFER_BYTES,
             enable_auto_pong=False,
-            logger_name=library_log,
+            # An adapter, because the library makes a logger per connection of one that it is given.
+            logger_name=logging.LoggerAdapter(library_log),
             **timeouts,
         )
         self._accepting = True

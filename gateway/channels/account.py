@@ -146,7 +146,7 @@ class AccountChannel(Channel):
             del self._waiting[subscriber]
             assert self.seq <= seq, f"account {self._account}: {self.seq} was published before snapshot {seq}"
             self.seq = seq
-            self._subscribers[subscriber] = None
+            self._attach(subscriber)
             subscriber.send(frame.bytes_for(subscriber.codec))
 
         self._waiting[subscriber] = token

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Protocol
 
 from engine.types import MarketSpec
 from gateway.codec import Codec
-from gateway.outbox import BINARY, TEXT, Outbox, framed
+from gateway.outbox import Outbox, framed, opcode
 from gateway.wire import ChannelMessage, Notification, Scale
 
 CONFLATE_BYTES: Final = 256 * 1024
@@ -80,7 +80,7 @@ class Frame:
         """The message as a websocket frame."""
         frame = self._encoded.get(codec.name)
         if frame is None:
-            frame = self._encoded[codec.name] = framed(BINARY if codec.binary else TEXT, codec.encode(self._message))
+            frame = self._encoded[codec.name] = framed(opcode(codec), codec.encode(self._message))
         return frame
 
 
@@ -97,7 +97,7 @@ class Channel:
         self.seq = 0
         """Number of the last message; 0 before the first."""
         self._subscriptions = subscriptions
-        self._subscribers: dict[Subscriber, None] = {}
+        self._subscribers: dict[Subscriber, Outbox] = {}
         # Subscribers that do not keep up, with the number of the last message they got.
         self._behind: dict[Subscriber, int] = {}
         self._snapshot: Frame | None = None
@@ -158,7 +158,7 @@ class Channel:
         """Tell those who are subscribed what a snapshot would show and they do not know yet."""
 
     def _attach(self, subscriber: Subscriber) -> None:
-        self._subscribers[subscriber] = None
+        self._subscribers[subscriber] = subscriber.outbox
         self._subscriptions.of.setdefault(subscriber, {})[self.name] = self
 
     def _fell_behind(self, subscriber: Subscriber, last_seq: int) -> None:
@@ -194,14 +194,13 @@ class Channel:
         codec: Codec | None = None
         message = b""
         # A copy: a subscriber that is not read ends, which removes it.
-        for subscriber in [*self._subscribers]:
+        for subscriber, outbox in [*self._subscribers.items()]:
             if behind and subscriber in behind:
                 continue
-            outbox = subscriber.outbox
             if self.conflates and outbox.unsent_bytes > CONFLATE_BYTES and outbox.measure() > CONFLATE_BYTES:
                 self._fell_behind(subscriber, self.seq - 1)
                 continue
-            if subscriber.codec is not codec:
-                codec = subscriber.codec
+            if outbox.codec is not codec:
+                codec = outbox.codec
                 message = frame.bytes_for(codec)
             outbox.put(message)
