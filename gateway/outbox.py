@@ -1,4 +1,4 @@
-"""What waits to be written to a socket, and to whom it is written first. Sans-IO: the shell (server.py) is the Socket.
+"""What waits to be written to a socket, and to whom it is written first. Sans-IO: the shell (server.py) has the sockets.
 
     session   outbox.send(payload)   an answer or a heartbeat, for this socket alone
     channel   outbox.put(frame)      a frame that many sockets get, made once for all of them
@@ -23,16 +23,20 @@ BACKLOG_BYTES_MAX: Final = 8 * 1024 * 1024
 an account (10,000 orders)."""
 
 
-class Socket(Protocol):
-    """The way out, as an outbox sees it. Nothing here waits or raises."""
+class Stream(Protocol):
+    """The way out. Nothing here waits or raises. asyncio's transports are one."""
 
-    def write(self, block: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """Hand bytes to the system; what it does not take is buffered."""
         ...
 
-    def buffered_bytes(self) -> int:
+    def get_write_buffer_size(self) -> int:
         """Bytes that were written and the system has not taken yet."""
         ...
+
+
+class Socket(Protocol):
+    """Whose outbox it is."""
 
     def overflowed(self) -> None:
         """More than BACKLOG_BYTES_MAX are buffered: end the socket."""
@@ -42,18 +46,17 @@ class Socket(Protocol):
 class Outbox:
     """One socket's frames on their way out."""
 
-    __slots__ = ("_answers", "_buffered_bytes", "_frames", "_opcode", "_outgoing", "_socket", "_write", "codec", "unsent_bytes")
+    __slots__ = ("_answers", "_frames", "_opcode", "_outgoing", "_socket", "_stream", "codec", "unsent_bytes")
 
-    def __init__(self, socket: Socket, outgoing: "Outgoing", codec: Codec) -> None:
+    def __init__(self, socket: Socket, stream: Stream, outgoing: "Outgoing", codec: Codec) -> None:
         self.codec = codec
         """What messages for this socket are encoded with."""
         self._opcode = opcode(codec)
         self.unsent_bytes = 0
         """Bytes that were handed over and not taken, or fewer: the peer may have read since the last write. See ``measure``."""
+        # None after close.
         self._socket: Socket | None = socket
-        # Called once per flush, when little of the socket is in the processor's cache.
-        self._write = socket.write
-        self._buffered_bytes = socket.buffered_bytes
+        self._stream = stream
         self._outgoing = outgoing
         self._frames: list[bytes] = []
         # Whether something in _frames is for this socket alone.
@@ -77,9 +80,9 @@ class Outbox:
             self.flush()
 
     def measure(self) -> int:
-        """Bytes that were handed over and the peer has not taken yet; 0 after ``close``."""
-        if self._socket is not None:
-            self.unsent_bytes = self._buffered_bytes() + sum(map(len, self._frames))
+        """Bytes that were handed over and the peer has not taken yet."""
+        buffered_bytes = self._stream.get_write_buffer_size() if self._socket is not None else 0
+        self.unsent_bytes = buffered_bytes + sum(map(len, self._frames))
         return self.unsent_bytes
 
     def flush(self) -> None:
@@ -99,8 +102,9 @@ class Outbox:
         if socket is None:
             self.unsent_bytes = 0
             return
-        self._write(block)
-        self.unsent_bytes = self._buffered_bytes()
+        stream = self._stream
+        stream.write(block)
+        self.unsent_bytes = stream.get_write_buffer_size()
         if self.unsent_bytes > BACKLOG_BYTES_MAX:
             socket.overflowed()
 

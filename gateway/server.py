@@ -138,15 +138,10 @@ class Connection(WSListener):
         "_session",
         "_stalled_ns",
         "_transport",
-        "buffered_bytes",
         "outbox",
-        "write",
     )
 
     outbox: Outbox
-    write: Callable[[bytes], None]
-    """The library's own function, as is ``buffered_bytes``."""
-    buffered_bytes: Callable[[], int]
 
     def __init__(self, server: "Server", codec: Codec, forwarded_for: str) -> None:
         self._server = server
@@ -185,7 +180,9 @@ class Connection(WSListener):
     def check(self, now_ns: int) -> int:
         """Look for a flood of frames and a stalled peer; returns the unsent bytes."""
         self._extra_frames = 0
-        unsent = self.buffered_bytes() if self._closing else self.outbox.measure()
+        # What waits behind a close frame is no concern of the outbox any more.
+        stream = self._transport.underlying_transport
+        unsent: int = stream.get_write_buffer_size() if self._closing else self.outbox.measure()
         if unsent <= CONFLATE_BYTES:
             self._stalled_ns = 0
         elif not self._stalled_ns:
@@ -212,8 +209,7 @@ class Connection(WSListener):
         transport.request.headers.clear()
         transport.response.headers.clear()
         stream = transport.underlying_transport
-        self.write, self.buffered_bytes = stream.write, stream.get_write_buffer_size
-        self.outbox = Outbox(self, self._server.outgoing, self._codec)
+        self.outbox = Outbox(self, stream, self._server.outgoing, self._codec)
         peer = stream.get_extra_info("peername")
         ip = self._server.client_ip(peer[0] if peer else "", self._forwarded_for)
         if not self._server.opened(self):

@@ -130,7 +130,7 @@ class AccountChannel(Channel):
 
         Raises what the sequencer raises when it takes no more reads.
         """
-        self._subscribers.pop(subscriber, None)
+        self._subscribers.pop(subscriber.outbox, None)
         self._caught_up(subscriber)
         account = self._engine.accounts[self._account]
         seq = account.event_seq

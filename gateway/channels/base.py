@@ -97,7 +97,8 @@ class Channel:
         self.seq = 0
         """Number of the last message; 0 before the first."""
         self._subscriptions = subscriptions
-        self._subscribers: dict[Subscriber, Outbox] = {}
+        # By outbox, because a broadcast needs no more of them.
+        self._subscribers: dict[Outbox, Subscriber] = {}
         # Subscribers that do not keep up, with the number of the last message they got.
         self._behind: dict[Subscriber, int] = {}
         self._snapshot: Frame | None = None
@@ -114,7 +115,7 @@ class Channel:
 
     def remove(self, subscriber: Subscriber) -> None:
         """Unsubscribe; harmless for one that is not subscribed."""
-        self._subscribers.pop(subscriber, None)
+        self._subscribers.pop(subscriber.outbox, None)
         self._caught_up(subscriber)
         mine = self._subscriptions.of.get(subscriber)
         if mine is not None and mine.get(self.name) is self:
@@ -138,7 +139,7 @@ class Channel:
     def close(self, reason: str, now_ns: int) -> None:
         """The feed's end: a last event that says so, and no subscribers any more."""
         frame = self._next("event", {"event": "closed", "reason": reason}, now_ns)
-        for subscriber in [*self._subscribers]:
+        for subscriber in [*self._subscribers.values()]:
             subscriber.send(frame.bytes_for(subscriber.codec))
             self.remove(subscriber)
 
@@ -158,7 +159,7 @@ class Channel:
         """Tell those who are subscribed what a snapshot would show and they do not know yet."""
 
     def _attach(self, subscriber: Subscriber) -> None:
-        self._subscribers[subscriber] = subscriber.outbox
+        self._subscribers[subscriber.outbox] = subscriber
         self._subscriptions.of.setdefault(subscriber, {})[self.name] = self
 
     def _fell_behind(self, subscriber: Subscriber, last_seq: int) -> None:
@@ -190,15 +191,15 @@ class Channel:
 
     def _broadcast(self, frame: Frame) -> None:
         """Send to every subscriber that keeps up; conflate the others where that is the channel's way."""
-        behind = self._behind
+        subscribers, behind = self._subscribers, self._behind
         codec: Codec | None = None
         message = b""
         # A copy: a subscriber that is not read ends, which removes it.
-        for subscriber, outbox in [*self._subscribers.items()]:
-            if behind and subscriber in behind:
+        for outbox in [*subscribers]:
+            if behind and subscribers[outbox] in behind:
                 continue
             if self.conflates and outbox.unsent_bytes > CONFLATE_BYTES and outbox.measure() > CONFLATE_BYTES:
-                self._fell_behind(subscriber, self.seq - 1)
+                self._fell_behind(subscribers[outbox], self.seq - 1)
                 continue
             if outbox.codec is not codec:
                 codec = outbox.codec

@@ -14,7 +14,7 @@ class Peer:
         self.overflowed = overflowed
         self._unread_bytes = 0
         outgoing = Outgoing(lambda: outgoing.flush())
-        self.outbox = Outbox(self, outgoing, codec)
+        self.outbox = Outbox(self, self, outgoing, codec)
 
     @property
     def unread_bytes(self) -> int:
@@ -25,11 +25,11 @@ class Peer:
         self._unread_bytes = count
         self.outbox.measure()
 
-    def write(self, block: bytes) -> None:
-        for payload in payloads(block):
+    def write(self, data: bytes) -> None:
+        for payload in payloads(data):
             self._receive(payload)
 
-    def buffered_bytes(self) -> int:
+    def get_write_buffer_size(self) -> int:
         return self._unread_bytes
 
 

@@ -19,12 +19,12 @@ class Wire:
         self.unread = 0
         self.overflows = 0
 
-    def write(self, block: bytes) -> None:
-        self._written.append((self._name, block))
+    def write(self, data: bytes) -> None:
+        self._written.append((self._name, data))
         if not self.takes:
-            self.unread += len(block)
+            self.unread += len(data)
 
-    def buffered_bytes(self) -> int:
+    def get_write_buffer_size(self) -> int:
         return self.unread
 
     def overflowed(self) -> None:
@@ -44,7 +44,7 @@ class Rig:
 
     def outbox(self, name: str = "a") -> tuple[Wire, Outbox]:
         wire = Wire(self.written, name)
-        return wire, Outbox(wire, self.outgoing, JSON)
+        return wire, Outbox(wire, wire, self.outgoing, JSON)
 
     def flush(self) -> list[tuple[str, bytes]]:
         self.outgoing.flush()
@@ -179,6 +179,7 @@ def test_frames_are_those_of_the_standard(size: int, head: bytes) -> None:
 
 def test_the_codec_says_which_frames() -> None:
     rig = Rig()
-    Outbox(Wire(rig.written, "binary"), rig.outgoing, MSGPACK).send(b"x")
-    Outbox(Wire(rig.written, "text"), rig.outgoing, JSON).send(b"x")
-    assert rig.flush() == [("binary", b"\x82\x01x"), ("text", b"\x81\x01x")]
+    for codec in (MSGPACK, JSON):
+        wire = Wire(rig.written, codec.name)
+        Outbox(wire, wire, rig.outgoing, codec).send(b"x")
+    assert rig.flush() == [(MSGPACK.name, b"\x82\x01x"), (JSON.name, b"\x81\x01x")]
