@@ -11,7 +11,8 @@ from typing import Any, Final, Literal, Protocol
 from engine.types import MarketSpec
 from gateway.codec import Codec
 from gateway.outbox import Outbox, framed, opcode
-from gateway.wire import ChannelMessage, Notification, Scale
+from gateway.scale import Scale
+from gateway.wire import ChannelMessage, Notification
 
 CONFLATE_BYTES: Final = 256 * 1024
 """A subscriber with more unsent bytes than this gets no deltas of depth or ticker; at half of it a snapshot."""
