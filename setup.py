@@ -38,6 +38,7 @@ HOT_MODULES = (
     "gateway/ratelimit.py",
     "gateway/scale.py",
     "gateway/codec.py",
+    "gateway/outbox.py",
     "gateway/channels/base.py",
     "gateway/channels/book.py",
     "gateway/channels/trades.py",

@@ -12,6 +12,7 @@ recovery.py                 snapshot + tail -> engine
 channels/ feeds.py          one file per feed; their registry
 config.py log.py            config.toml; structlog
 algorithms.py listings.py   registry of algorithms; dated markets and their lister
+outbox.py                   what waits to be written to each socket
 server.py                   the only file that knows the websocket library
 http/ archive/ web/         REST and metrics; history database; the page
 

@@ -3,7 +3,7 @@
 A :class:`Connection` turns frames into whole messages for its Session and carries the session's answers back. What it
 decides is RFC 6455 and memory: fragments are joined up to a bound, and nothing waits for a peer that does not read.
 
-Writes are gathered per socket and go out together, at the end of a batch or of a loop turn, in one system call.
+Writes are gathered per socket (outbox.py) and go out together, at the end of a batch or of a loop turn, in one system call.
 
 Bounds, from the outside in: ``Door`` (open sockets, in all and per address, before a byte is read), HANDSHAKE_S,
 ``Server.listener`` (path, origin, subprotocol, number of websockets), FRAME_BYTES_MAX, EXTRA_FRAMES_MAX, BACKLOG_BYTES_MAX
@@ -34,10 +34,11 @@ from picows import (
 from engine.limits import SECOND_NS
 from gateway import log
 from gateway.auth import address_group
-from gateway.channels.base import BACKLOG_BYTES_MAX, CONFLATE_BYTES
+from gateway.channels.base import CONFLATE_BYTES
 from gateway.codec import Codec, negotiate
 from gateway.config import ConfigError, ServerConfig
 from gateway.exchange import Exchange
+from gateway.outbox import PONG, Outbox, Outgoing, framed
 from gateway.session import Session
 from gateway.wire import FRAME_BYTES_MAX, Close
 
@@ -56,8 +57,8 @@ BACKLOGS_BYTES_MAX: Final = 1024 * 1024 * 1024
 """Unsent bytes of all sockets together; past it those with the most are closed."""
 CHECK_NS: Final = SECOND_NS
 """How often sockets are looked at for stalls."""
-READ_BUFFER_BYTES: Final = 4 * 1024
-"""What a quiet socket's read buffer takes; it grows to FRAME_BYTES_MAX on demand."""
+READ_BUFFER_BYTES: Final = 2 * 1024
+"""What a quiet socket's read buffer takes, the least that the library allows; it grows to FRAME_BYTES_MAX on demand."""
 BACKLOG: Final = 1_024
 """Connections that the system keeps waiting to be accepted."""
 REASON_BYTES_MAX: Final = 123
@@ -123,49 +124,48 @@ class Door(socket.socket):
 
 
 class Connection(WSListener):
-    """One websocket: frames to messages, messages to frames. The session's Transport."""
+    """One websocket: frames to messages, and the way out for its Outbox. The session's Transport."""
+
+    __slots__ = (
+        "_closing",
+        "_codec",
+        "_extra_frames",
+        "_forwarded_for",
+        "_kind",
+        "_parts",
+        "_parts_bytes",
+        "_server",
+        "_session",
+        "_stalled_ns",
+        "_transport",
+        "outbox",
+    )
+
+    outbox: Outbox
 
     def __init__(self, server: "Server", codec: Codec, forwarded_for: str) -> None:
         self._server = server
         self._codec = codec
         self._forwarded_for = forwarded_for
         self._kind = WSMsgType.BINARY if codec.binary else WSMsgType.TEXT
-        self._opcode = bytes([0x80 | self._kind.value])
         self._session: Session | None = None
         self._closing = False
         # The fragments of an unfinished message; None between messages.
         self._parts: list[bytes] | None = None
         self._parts_bytes = 0
-        # Payloads that wait for the flush.
-        self._out: list[bytes] = []
-        self._out_bytes = 0
         self._extra_frames = 0
         # Since when more than CONFLATE_BYTES were unsent; 0 while they are not.
         self._stalled_ns = 0
 
     # ------------------------------------------------------------------------------------------------ for the session
 
-    def send(self, payload: bytes) -> None:
-        """Send one message; after ``close`` it is dropped."""
-        if self._closing:
-            return
-        if not self._out:
-            self._server.will_flush(self)
-        self._out.append(payload)
-        self._out_bytes += len(payload)
-        if self._out_bytes > BACKLOG_BYTES_MAX:
-            self.flush()
-
-    def buffered_bytes(self) -> int:
-        """Bytes that were sent and neither the system nor the peer has taken yet."""
-        return self._out_bytes + self._write_buffer_size()
-
     def close(self, code: int, reason: str) -> None:
         """Send what waits, then the close frame; whoever does not answer within CLOSE_S is cut off."""
         if self._closing:
             return
-        self._write()
         self._closing = True
+        self.outbox.flush()
+        self.outbox.close()
         self._parts = None
         text = reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore")
         self._transport.send_close(WSCloseCode(code), text)
@@ -173,32 +173,16 @@ class Connection(WSListener):
 
     # ------------------------------------------------------------------------------------------------- for the server
 
-    def flush(self) -> None:
-        """Write what was gathered; close a peer that leaves too much unread."""
-        if not self._out or self._closing:
-            return
-        self._write()
-        if self._write_buffer_size() > BACKLOG_BYTES_MAX:
-            self.end(Close.SLOW_READER, "not read fast enough")
-
-    def _write(self) -> None:
-        out, self._out = self._out, []
-        self._out_bytes = 0
-        if len(out) == 1:
-            self._transport.send(self._kind, out[0])
-        elif out:
-            # The frames of a server are not masked, so several in a row are just bytes: one system call for all.
-            pieces: list[bytes] = []
-            for payload in out:
-                pieces.append(self._opcode)
-                pieces.append(_length(len(payload)))
-                pieces.append(payload)
-            self._transport.underlying_transport.write(b"".join(pieces))
+    def overflowed(self) -> None:
+        """The outbox is full: close a peer that leaves too much unread."""
+        self.end(Close.SLOW_READER, "not read fast enough")
 
     def check(self, now_ns: int) -> int:
         """Look for a flood of frames and a stalled peer; returns the unsent bytes."""
         self._extra_frames = 0
-        unsent = self.buffered_bytes()
+        # What waits behind a close frame is no concern of the outbox any more.
+        stream = self._transport.underlying_transport
+        unsent: int = stream.get_write_buffer_size() if self._closing else self.outbox.measure()
         if unsent <= CONFLATE_BYTES:
             self._stalled_ns = 0
         elif not self._stalled_ns:
@@ -221,8 +205,12 @@ class Connection(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
-        self._write_buffer_size = transport.underlying_transport.get_write_buffer_size
-        peer = transport.underlying_transport.get_extra_info("peername")
+        # The library keeps both heads as long as the socket; nobody reads them again.
+        transport.request.headers.clear()
+        transport.response.headers.clear()
+        stream = transport.underlying_transport
+        self.outbox = Outbox(self, stream, self._server.outgoing, self._codec)
+        peer = stream.get_extra_info("peername")
         ip = self._server.client_ip(peer[0] if peer else "", self._forwarded_for)
         if not self._server.opened(self):
             self.close(Close.GOING_AWAY, "the exchange is stopping")
@@ -248,7 +236,7 @@ class Connection(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._closing = True
-        self._out, self._out_bytes = [], 0
+        self.outbox.close()
         self._server.closed(self)
         session, self._session = self._session, None
         if session is not None:
@@ -306,13 +294,8 @@ class Connection(WSListener):
     def _alive(self, kind: WSMsgType, frame: WSFrame) -> None:
         assert self._session is not None
         self._session.alive(self._server.clock())
-        if kind is WSMsgType.PONG:
-            return
-        if self.buffered_bytes() > BACKLOG_BYTES_MAX:
-            self.end(Close.SLOW_READER, "not read fast enough")
-        else:
-            self.flush()
-            self._transport.send_pong(frame.get_payload_as_bytes())
+        if kind is WSMsgType.PING:
+            self.outbox.put(framed(PONG, frame.get_payload_as_bytes()))
 
     def _peer_closed(self, frame: WSFrame) -> None:
         """Answer a close with the same code, or take it as the answer to ours; either way the socket ends."""
@@ -353,7 +336,8 @@ class Server:
         self._origins = frozenset(config.origins)
         self._proxies = frozenset(config.trusted_proxies)
         self._connections: dict[Connection, None] = {}
-        self._to_flush: list[Connection] = []
+        self.outgoing = Outgoing(self._will_flush)
+        """The outboxes of all connections."""
         self._flush_scheduled = False
         self._accepting = False
         self._opened = 0
@@ -381,7 +365,8 @@ class Server:
             max_frame_size=FRAME_BYTES_MAX,
             read_buffer_init_size=READ_BUFFER_BYTES,
             enable_auto_pong=False,
-            logger_name=library_log,
+            # An adapter, because the library makes a logger per connection of one that it is given.
+            logger_name=logging.LoggerAdapter(library_log),
             **timeouts,
         )
         self._accepting = True
@@ -469,18 +454,15 @@ class Server:
         if self._empty is not None and not self._connections:
             self._empty.set()
 
-    def will_flush(self, connection: Connection) -> None:
-        """Something waits in a connection: have it written at the end of this loop turn, if not earlier."""
-        self._to_flush.append(connection)
+    def _will_flush(self) -> None:
+        """Something waits to be written: do so at the end of this loop turn, if not earlier."""
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush_turn)
 
     def flush(self) -> None:
         """Write what all connections gathered: the end of a batch."""
-        to_flush, self._to_flush = self._to_flush, []
-        for connection in to_flush:
-            connection.flush()
+        self.outgoing.flush()
 
     def _flush_turn(self) -> None:
         self._flush_scheduled = False
@@ -541,12 +523,3 @@ def tls_context(config: ServerConfig) -> ssl.SSLContext | None:
 def _refuse(status: HTTPStatus, text: str, headers: dict[str, str] | None = None) -> WSUpgradeResponseWithListener:
     response = WSUpgradeResponse.create_error_response(status, text.encode() + b"\n", headers)
     return WSUpgradeResponseWithListener(response, None)
-
-
-def _length(size: int) -> bytes:
-    """The payload length of an unmasked frame."""
-    if size < 126:
-        return size.to_bytes(1)
-    if size < 65_536:
-        return b"\x7e" + size.to_bytes(2)
-    return b"\x7f" + size.to_bytes(8)

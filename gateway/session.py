@@ -15,10 +15,10 @@ from msgspec import Raw
 from gateway import log, wire
 from gateway.auth import Key, address_group
 from gateway.calls import Batch, Call
-from gateway.channels.base import BACKLOG_BYTES_MAX
 from gateway.codec import Codec, Malformed, NotUtf8
 from gateway.exchange import Exchange
 from gateway.methods import METHODS, SERVER_NAME, Method, run
+from gateway.outbox import Outbox
 from gateway.ratelimit import MS_NS, PROTOCOL_ERRORS, REFUSALS, AccountBudget, Bucket
 from gateway.views import micros
 from gateway.wire import BATCH_MAX, Budget, Close, ErrorCode, ErrorResponse, Notification, Response
@@ -69,16 +69,13 @@ REASONS: Final = {
 class Transport(Protocol):
     """The socket, as a session sees it. Nothing here waits or raises."""
 
-    def send(self, payload: bytes) -> None:
-        """Send one whole message."""
+    @property
+    def outbox(self) -> Outbox:
+        """Where messages wait to be written; one that is full ends the session."""
         ...
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame and let go of the socket."""
-        ...
-
-    def buffered_bytes(self) -> int:
-        """Bytes that were sent and the peer has not taken yet."""
         ...
 
 
@@ -96,6 +93,7 @@ class Session:
         self.account = 0
         """0 before login."""
         self.challenge = exchange.new_challenge()
+        self.outbox = transport.outbox
         self._transport = transport
         self._group = address_group(ip)
         self.address = exchange.limiter.addresses.acquire(self._group)
@@ -129,7 +127,7 @@ class Session:
             heartbeat_ms=limits.heartbeat_ms,
             idle_ms=limits.idle_ms,
         )
-        self.send(self.codec.encode(Notification("hello", hello)))
+        self.outbox.send(self.codec.encode(Notification("hello", hello)))
 
     def receive(self, payload: bytes, now_ns: int) -> None:
         """One whole message from the client, of the codec's frame type."""
@@ -162,7 +160,7 @@ class Session:
         if now_ns >= self._next_heartbeat_ns:
             self._next_heartbeat_ns = now_ns + self._heartbeat_ns
             beat = wire.Heartbeat(micros(now_ns), self.exchange.feeds.last_seqs(self))
-            self.send(self.codec.encode(Notification("heartbeat", beat)))
+            self.outbox.send(self.codec.encode(Notification("heartbeat", beat)))
 
     def closed(self) -> None:
         """The socket is gone, whoever closed it. Harmless when repeated."""
@@ -171,12 +169,12 @@ class Session:
 
     # ------------------------------------------------------------------------------------------------------- subscriber
 
-    def send(self, payload: bytes) -> None:
+    def send(self, frame: bytes) -> None:
         if self.state is not State.CLOSED:
-            self._transport.send(payload)
+            self.outbox.put(frame)
 
     def buffered_bytes(self) -> int:
-        return self._transport.buffered_bytes()
+        return self.outbox.measure()
 
     def close(self, code: int, reason: str) -> None:
         """End the session and its socket, for a reason that the client is told. Harmless when repeated."""
@@ -224,11 +222,9 @@ class Session:
             return
         batch = call.batch
         if batch is None:
-            self._transport.send(self.codec.encode(response))
+            self.outbox.send(self.codec.encode(response))
         elif batch.add(call.index, response):
-            self._transport.send(self.codec.encode(batch.answers()))
-        if self._transport.buffered_bytes() > BACKLOG_BYTES_MAX:
-            self.close(Close.SLOW_READER, "answers: not read fast enough")
+            self.outbox.send(self.codec.encode(batch.answers()))
 
     # --------------------------------------------------------------------------------------------------------- internals
 

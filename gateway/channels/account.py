@@ -29,7 +29,8 @@ from engine.events import (
     Rejected,
     Trade,
 )
-from gateway.channels.base import BACKLOG_BYTES_MAX, Channel, Frame, Subscriber, Subscriptions, Terms
+from gateway.channels.base import Channel, Frame, Subscriber, Subscriptions, Terms
+from gateway.outbox import BACKLOG_BYTES_MAX
 from gateway.records import Fact, Role
 from gateway.scale import MONEY
 from gateway.views import (
@@ -133,7 +134,7 @@ class AccountChannel(Channel):
 
         Raises what the sequencer raises when it takes no more reads.
         """
-        self._subscribers.pop(subscriber, None)
+        self._subscribers.pop(subscriber.outbox, None)
         self._caught_up(subscriber)
         account = self._engine.accounts[self._account]
         seq = account.event_seq
@@ -149,7 +150,7 @@ class AccountChannel(Channel):
             del self._waiting[subscriber]
             assert self.seq <= seq, f"account {self._account}: {self.seq} was published before snapshot {seq}"
             self.seq = seq
-            self._subscribers[subscriber] = None
+            self._attach(subscriber)
             subscriber.send(frame.bytes_for(subscriber.codec))
 
         self._waiting[subscriber] = token

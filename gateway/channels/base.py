@@ -3,21 +3,19 @@
 Every message carries the channel's own ``seq`` and its predecessor's ``prev_seq``. Numbers start anew with the process, and
 the first message that a subscriber gets is a snapshot. A channel whose messages replace each other (depth, ticker) skips a
 subscriber that does not keep up and sends it a fresh snapshot once it has read what waits for it: it is conflated. A channel
-whose messages each matter (trades, status, account) closes the socket instead, with a code that says why.
+whose messages each matter (trades, status, account) goes on until the outbox is full, which ends the socket.
 """
 
 from typing import Any, Final, Literal, Protocol
 
 from engine.types import MarketSpec
 from gateway.codec import Codec
+from gateway.outbox import Outbox, framed, opcode
 from gateway.scale import Scale
-from gateway.wire import ChannelMessage, Close, Notification
+from gateway.wire import ChannelMessage, Notification
 
 CONFLATE_BYTES: Final = 256 * 1024
 """A subscriber with more unsent bytes than this gets no deltas of depth or ticker; at half of it a snapshot."""
-BACKLOG_BYTES_MAX: Final = 8 * 1024 * 1024
-"""A subscriber with more unsent bytes than this is closed rather than left without one message of a lossless channel. More
-than the largest snapshot of an account (10,000 orders)."""
 NS_PER_US: Final = 1_000
 
 
@@ -31,8 +29,13 @@ class Subscriber(Protocol):
         """0 before login."""
         ...
 
-    def send(self, payload: bytes) -> None:
-        """Hand over one whole message; never waits."""
+    @property
+    def outbox(self) -> Outbox:
+        """Where its messages wait to be written."""
+        ...
+
+    def send(self, frame: bytes) -> None:
+        """Hand over one whole message, as a Frame gives it; never waits."""
         ...
 
     def buffered_bytes(self) -> int:
@@ -66,7 +69,7 @@ class Terms:
 
 
 class Frame:
-    """One channel message, encoded at most once per codec however many subscribers it has."""
+    """One channel message, encoded and framed at most once per codec however many subscribers it has."""
 
     __slots__ = ("_encoded", "_message")
 
@@ -75,10 +78,11 @@ class Frame:
         self._encoded: dict[str, bytes] = {}
 
     def bytes_for(self, codec: Codec) -> bytes:
-        payload = self._encoded.get(codec.name)
-        if payload is None:
-            payload = self._encoded[codec.name] = codec.encode(self._message)
-        return payload
+        """The message as a websocket frame."""
+        frame = self._encoded.get(codec.name)
+        if frame is None:
+            frame = self._encoded[codec.name] = framed(opcode(codec), codec.encode(self._message))
+        return frame
 
 
 class Channel:
@@ -94,7 +98,8 @@ class Channel:
         self.seq = 0
         """Number of the last message; 0 before the first."""
         self._subscriptions = subscriptions
-        self._subscribers: dict[Subscriber, None] = {}
+        # By outbox, because a broadcast needs no more of them.
+        self._subscribers: dict[Outbox, Subscriber] = {}
         # Subscribers that do not keep up, with the number of the last message they got.
         self._behind: dict[Subscriber, int] = {}
         self._snapshot: Frame | None = None
@@ -111,7 +116,7 @@ class Channel:
 
     def remove(self, subscriber: Subscriber) -> None:
         """Unsubscribe; harmless for one that is not subscribed."""
-        self._subscribers.pop(subscriber, None)
+        self._subscribers.pop(subscriber.outbox, None)
         self._caught_up(subscriber)
         mine = self._subscriptions.of.get(subscriber)
         if mine is not None and mine.get(self.name) is self:
@@ -135,7 +140,7 @@ class Channel:
     def close(self, reason: str, now_ns: int) -> None:
         """The feed's end: a last event that says so, and no subscribers any more."""
         frame = self._next("event", {"event": "closed", "reason": reason}, now_ns)
-        for subscriber in [*self._subscribers]:
+        for subscriber in [*self._subscribers.values()]:
             subscriber.send(frame.bytes_for(subscriber.codec))
             self.remove(subscriber)
 
@@ -155,7 +160,7 @@ class Channel:
         """Tell those who are subscribed what a snapshot would show and they do not know yet."""
 
     def _attach(self, subscriber: Subscriber) -> None:
-        self._subscribers[subscriber] = None
+        self._subscribers[subscriber.outbox] = subscriber
         self._subscriptions.of.setdefault(subscriber, {})[self.name] = self
 
     def _fell_behind(self, subscriber: Subscriber, last_seq: int) -> None:
@@ -186,16 +191,18 @@ class Channel:
         self._snapshot = None
 
     def _broadcast(self, frame: Frame) -> None:
-        """Send to every subscriber that keeps up; conflate or close the others."""
-        bound = CONFLATE_BYTES if self.conflates else BACKLOG_BYTES_MAX
-        # A copy: closing a subscriber may remove it.
-        for subscriber in [*self._subscribers]:
-            if self._behind and subscriber in self._behind:
+        """Send to every subscriber that keeps up; conflate the others where that is the channel's way."""
+        subscribers, behind = self._subscribers, self._behind
+        codec: Codec | None = None
+        message = b""
+        # A copy: a subscriber that is not read ends, which removes it.
+        for outbox in [*subscribers]:
+            if behind and subscribers[outbox] in behind:
                 continue
-            if subscriber.buffered_bytes() <= bound:
-                subscriber.send(frame.bytes_for(subscriber.codec))
-            elif self.conflates:
-                self._fell_behind(subscriber, self.seq - 1)
-            else:
-                self.remove(subscriber)
-                subscriber.close(Close.SLOW_READER, f"{self.name}: not read fast enough")
+            if self.conflates and outbox.unsent_bytes > CONFLATE_BYTES and outbox.measure() > CONFLATE_BYTES:
+                self._fell_behind(subscribers[outbox], self.seq - 1)
+                continue
+            if outbox.codec is not codec:
+                codec = outbox.codec
+                message = frame.bytes_for(codec)
+            outbox.put(message)

@@ -41,6 +41,7 @@ from gateway.listings import dated_market
 from gateway.sequencer import Sequencer
 from gateway.session import Session
 from gateway.wire import Permission
+from tests.gateway.peer import Peer
 
 PROTOCOL: Final = Path(__file__).resolve().parents[2] / "docs" / "PROTOCOL.md"
 START_NS: Final = 1_795_435_200 * 10**9
@@ -121,16 +122,11 @@ class Wire:
     def __init__(self) -> None:
         self.sent: list[Any] = []
         self.closed: tuple[int, str] | None = None
-
-    def send(self, payload: bytes) -> None:
-        self.sent.append(json.loads(payload))
+        self.outbox = Peer(JSON, lambda payload: self.sent.append(json.loads(payload))).outbox
 
     def close(self, code: int, reason: str) -> None:
         if self.closed is None:
             self.closed = code, reason
-
-    def buffered_bytes(self) -> int:
-        return 0
 
     def take(self, like: Any) -> Any:
         """The next unread message that ``like`` is about: an answer by its id, another by what ``like`` says of its place."""

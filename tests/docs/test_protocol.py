@@ -20,7 +20,7 @@ from engine.limits import DAY_NS, SECOND_NS, Limits
 from engine.markets.dated import SPEC_RULES
 from engine.rejects import REFUSALS, RejectCode
 from engine.types import CancelReason
-from gateway import auth, history, ratelimit, scale, sequencer, server, wire
+from gateway import auth, history, outbox, ratelimit, scale, sequencer, server, wire
 from gateway.algorithms import ALGORITHMS
 from gateway.channels import account, base, trades
 from gateway.codec import MSGPACK
@@ -350,7 +350,7 @@ def test_numbers_in_the_text() -> None:
         f"an array of 1 to {wire.BATCH_MAX} requests",
         f"more than {base.CONFLATE_BYTES} |",
         f"more than {base.CONFLATE_BYTES} for {server.STALL_NS // SECOND_NS} seconds",
-        f"more than {base.BACKLOG_BYTES_MAX} |",
+        f"more than {outbox.BACKLOG_BYTES_MAX} |",
         f"{server.BACKLOGS_BYTES_MAX} over all sockets",
         f"a snapshot has the last {trades.SNAPSHOT_TRADES}",
         f"The last {account.ACCOUNT_FACTS_MAX} events of an account are kept, and {account.FACTS_MAX} of all accounts",

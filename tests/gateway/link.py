@@ -29,7 +29,8 @@ from gateway.listings import dated_market
 from gateway.ratelimit import Limiter
 from gateway.sequencer import Overloaded, Stopped
 from gateway.session import Session
-from gateway.wire import Permission
+from gateway.wire import Close, Permission
+from tests.gateway.peer import Peer
 
 START_NS: Final = 1_795_435_200 * SECOND_NS
 """2026-11-23 12:00:00 UTC."""
@@ -206,7 +207,8 @@ class Link:
         """Every message that the client was sent and did not take yet."""
         self.closed: tuple[int, str] | None = None
         """Code and reason of the server's close."""
-        self.unread_bytes = 0
+        self.peer = Peer(codec, self._receive, self._overflowed)
+        self.outbox = self.peer.outbox
         self._decode = (msgspec.msgpack if codec.binary else msgspec.json).decode
         self._encode = (msgspec.msgpack if codec.binary else msgspec.json).encode
         self._ids = itertools.count(1)
@@ -221,16 +223,16 @@ class Link:
 
     # --- the session's side
 
-    def send(self, payload: bytes) -> None:
+    def _receive(self, payload: bytes) -> None:
         assert self.closed is None, "the session sends on a socket that it closed"
         self.received.append(self._decode(payload))
+
+    def _overflowed(self) -> None:
+        self.session.close(Close.SLOW_READER, "not read fast enough")
 
     def close(self, code: int, reason: str) -> None:
         assert self.closed is None, "the session closes twice"
         self.closed = code, reason
-
-    def buffered_bytes(self) -> int:
-        return self.unread_bytes
 
     # --- the client's side
 

@@ -15,12 +15,12 @@ from engine.limits import SECOND_NS
 from engine.types import OrderType, Side, TimeInForce
 from gateway import methods, wire
 from gateway.auth import KEYS_FILE, KeyStore
-from gateway.channels.base import BACKLOG_BYTES_MAX
 from gateway.codec import CODECS, JSON, MSGPACK, Codec
 from gateway.config import Bucket as Rate
 from gateway.config import Config, RateConfig, ServerConfig, SessionConfig
 from gateway.exchange import KEYS_CHECK_NS, Taking
 from gateway.methods import METHODS
+from gateway.outbox import BACKLOG_BYTES_MAX
 from gateway.ratelimit import PROTOCOL_ERRORS, REFUSALS, Limiter
 from gateway.scale import MONEY
 from gateway.session import TRANSITIONS, State, Step
@@ -1077,11 +1077,11 @@ def test_logout_ends_private_channels_only(stage: Stage) -> None:
 
 def test_who_does_not_read_answers_is_closed(stage: Stage) -> None:
     link = stage.trader()
-    link.unread_bytes = BACKLOG_BYTES_MAX
+    link.peer.unread_bytes = BACKLOG_BYTES_MAX
     link.call("time")
-    link.unread_bytes += 1
+    link.peer.unread_bytes += 1
     link.start("subscribe", channels=["status", BOOK])
-    assert link.closed == (Close.SLOW_READER, "answers: not read fast enough")
+    assert link.closed == (Close.SLOW_READER, "not read fast enough")
     assert stage.feeds.last_seqs(link.session) == {}, "nothing follows an answer that closed the socket"
 
 
