@@ -103,12 +103,15 @@ class Order(Resting):
         unit_hold: int,
     ) -> None:
         self.order_id = order_id
-        self.is_buy = is_buy
         self.price = price
         self.remaining = qty
         self.level = None
         self.prev = None
         self.next = None
+        self.is_buy = is_buy
+        self.reduce_only: bool = reduce_only
+        # its client_order_id outlived its time while the order was open: forget it when the order closes
+        self.forget: bool = False
         self.account: Account = account
         self.market: str = market
         self.order_type: OrderType = order_type
@@ -116,7 +119,6 @@ class Order(Resting):
         self.filled: int = 0
         self.time_in_force: TimeInForce = time_in_force
         self.post_only: PostOnly = post_only
-        self.reduce_only: bool = reduce_only
         self.self_trade_prevention: SelfTradePrevention = self_trade_prevention
         self.expires_ns: int = expires_ns
         self.client_order_id: str = client_order_id
@@ -128,8 +130,6 @@ class Order(Resting):
         self.status: OrderStatus = ORDER_OPEN
         # the first answer, where it cannot be told from the order any more: it traded at once, or was amended
         self.answer: Accepted | None = None
-        # its client_order_id outlived its time while the order was open: forget it when the order closes
-        self.forget: bool = False
 
 
 def first_answer(order: Order) -> Accepted:

@@ -22,12 +22,13 @@ class Resting:
 
     def __init__(self, order_id: int, is_buy: bool, price: int, remaining: int) -> None:
         self.order_id: int = order_id
-        self.is_buy: bool = is_buy
         self.price: int = price
         self.remaining: int = remaining
         self.level: Level | None = None
         self.prev: Resting | None = None
         self.next: Resting | None = None
+        # last, so that the bools of a compiled subclass lie beside it and all of them fill one word
+        self.is_buy: bool = is_buy
 
 
 @mypyc_attr(acyclic=True)
