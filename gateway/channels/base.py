@@ -196,11 +196,11 @@ class Channel:
         codec: Codec | None = None
         message = b""
         # A copy: a subscriber that is not read ends, which removes it.
-        for outbox in [*subscribers]:
-            if behind and subscribers[outbox] in behind:
+        for outbox, subscriber in [*subscribers.items()]:
+            if behind and subscriber in behind:
                 continue
             if self.conflates and outbox.unsent_bytes > CONFLATE_BYTES and outbox.measure() > CONFLATE_BYTES:
-                self._fell_behind(subscribers[outbox], self.seq - 1)
+                self._fell_behind(subscriber, self.seq - 1)
                 continue
             if outbox.codec is not codec:
                 codec = outbox.codec
