@@ -35,6 +35,7 @@ HOT_MODULES = (
     "engine/matching.py",
     "engine/delivery.py",
     "engine/core.py",
+    "engine/columns.py",
 )
 
 
