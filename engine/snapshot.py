@@ -166,7 +166,12 @@ def dump(engine: Engine) -> bytes:
 
 def state_hash(engine: Engine) -> str:
     """BLAKE2b-256 of the dump, in hex: equal for equal states, on every machine and build."""
-    return blake2b(dump(engine), digest_size=32).hexdigest()
+    return hash_of(dump(engine))
+
+
+def hash_of(snapshot: bytes | memoryview) -> str:
+    """The ``state_hash`` of the engine that ``snapshot`` was dumped of."""
+    return blake2b(snapshot, digest_size=32).hexdigest()
 
 
 def restore(snapshot: bytes | memoryview) -> Engine:

@@ -1,0 +1,66 @@
+"""Python's cyclic garbage collector, kept off the hot path.
+
+The collector stops everything while it walks what was made, and automatic collections come when most is being made. So:
+
+    recovery        off: what is restored or replayed stays
+    before serving  one full collection; what is there then is frozen: no collection looks at it again
+    serving         off, but for a step on the server's tick: a young collection, and after every OLD_MAX objects that survived
+                    one of everything that is not frozen, after which that is frozen too
+
+A step therefore looks at what came since the last ones, however long the process runs. What is frozen goes when nothing refers
+to it, as always; only a cycle that outlived its freezing would stay. Whatever lives long therefore breaks its cycles when it
+ends, as sessions and sockets do.
+"""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+YOUNG_MIN: Final = 1_000
+"""A young collection waits until there are so many new objects, less those that are gone."""
+OLD_MAX: Final = 10_000
+"""Survivors of young collections that wait to be frozen: what bounds a step, together with what one tick can make."""
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """No collections in here: for work that makes much and drops little."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class Collector:
+    """Collects in steps. One per process; from ``start`` to ``stop`` there are no automatic collections."""
+
+    def __init__(self) -> None:
+        self._survived = 0
+
+    def start(self) -> None:
+        """Clean up and freeze what is there: O(everything). To be called when the engine stands."""
+        gc.disable()
+        gc.collect()
+        gc.freeze()
+
+    def step(self) -> None:
+        """Collect what is new, if it is much. To be called several times a second."""
+        young = gc.get_count()[0]
+        if young < YOUNG_MIN:
+            return
+        self._survived += young
+        if self._survived < OLD_MAX:
+            gc.collect(0)
+        else:
+            self._survived = 0
+            gc.collect()
+            gc.freeze()
+
+    def stop(self) -> None:
+        """Back to automatic collections of everything."""
+        gc.unfreeze()
+        gc.enable()
