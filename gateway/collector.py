@@ -2,10 +2,10 @@
 
 The collector stops everything while it walks what was made, and automatic collections come when most is being made. So:
 
-    recovery        off: what is restored or replayed stays
-    before serving  one full collection; what is there then is frozen: no collection looks at it again
-    serving         off, but for a step on the server's tick: a young collection, and after every OLD_MAX objects that survived
-                    one of everything that is not frozen, after which that is frozen too
+    recovery        none: what is restored or replayed stays
+    before serving  one of everything; what is there then is frozen: no collection looks at it again
+    serving         a step on the server's tick: one of what is new, and after every OLD_MAX objects that survived these, one of
+                    everything that is not frozen, after which that is frozen too
 
 A step therefore looks at what came since the last ones, however long the process runs. What is frozen goes when nothing refers
 to it, as always; only a cycle that outlived its freezing would stay. Whatever lives long therefore breaks its cycles when it
@@ -36,14 +36,13 @@ def paused() -> Iterator[None]:
 
 
 class Collector:
-    """Collects in steps. One per process; from ``start`` to ``stop`` there are no automatic collections."""
+    """Collects in steps, where automatic collections are ``paused``. One per process."""
 
     def __init__(self) -> None:
         self._survived = 0
 
     def start(self) -> None:
-        """Clean up and freeze what is there: O(everything). To be called when the engine stands."""
-        gc.disable()
+        """Clean up and freeze what is there: O(everything). To be called when all that stays stands."""
         gc.collect()
         gc.freeze()
 
@@ -61,6 +60,5 @@ class Collector:
             gc.freeze()
 
     def stop(self) -> None:
-        """Back to automatic collections of everything."""
+        """Let collections look at everything again."""
         gc.unfreeze()
-        gc.enable()
