@@ -36,9 +36,12 @@ from engine.core import Engine
 from engine.invariants import check
 from engine.snapshot import state_hash
 from engine.types import TimeInForce
+from gateway.collector import Collector, paused
 from hashpit.build import build_kind
 
 REPEATS: Final = 5
+TICK_COMMANDS: Final = 2_000
+"""Commands between two steps of the garbage collector: what a busy server takes between two ticks."""
 PROFILE_LINES: Final = 15
 
 RECORDED: Final = {
@@ -86,10 +89,17 @@ def timed(workload: Workload) -> tuple[float, float, Engine]:
     """Seconds and CPU seconds for all commands, and the engine after them."""
     engine = prepare(workload)
     apply = engine.apply
-    start, cpu_start = time.perf_counter(), time.process_time()
-    for entry in workload.commands:
-        apply(entry)
-    return time.perf_counter() - start, time.process_time() - cpu_start, engine
+    collector = Collector()
+    with paused():
+        collector.start()
+        start, cpu_start = time.perf_counter(), time.process_time()
+        for at in range(0, len(workload.commands), TICK_COMMANDS):
+            for entry in workload.commands[at : at + TICK_COMMANDS]:
+                apply(entry)
+            collector.step()
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+        collector.stop()
+    return seconds, cpu_seconds, engine
 
 
 def latencies(workload: Workload) -> dict[str, list[int]]:

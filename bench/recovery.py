@@ -6,11 +6,17 @@
         replay   journal.db -> recover(): check, decode, apply                 what every start does behind its snapshot
         server   the same, and channels and history are loaded along the way   python -m gateway, before its sockets open
 
-    a million orders that rest --Journal.append--> journal.db --make_snapshot()--> snapshot.bin
+    a history that ends with resting orders --Journal.append--> journal.db --make_snapshot()--> snapshot.bin
 
         replay   journal.db -> recover()
-        restore  snapshot.bin -> read_snapshot(): checksum, restore, state hash compared
+        restore  snapshot.bin -> read_snapshot(): hash of what is read, restore
         start    both -> recover(): the journal's rows are checked, the snapshot is restored, nothing is left to replay
+
+    What replaying takes depends on the history, what restoring takes on what has to be remembered of it:
+
+        placed   a million orders that rest and nothing else: the hardest case for a snapshot, as nothing is left out
+        traded   bench.workload's mix until a tenth as many rest, within minutes: every client order id is still remembered
+        aged     the same over some days: the ids of all but the last day are forgotten
 
     python -m bench.recovery                     table
     python -m bench.recovery --json              one JSON object
@@ -41,7 +47,7 @@ from rich.table import Table
 from bench.common import Machine, OutcomeError, Spread, machine, progress, spread
 from bench.engine import timed
 from bench.scaling import resting, setup
-from bench.workload import ACCOUNTS, COMMANDS, RESTING, SEED, START_NS, STEP_NS, Workload, build
+from bench.workload import ACCOUNTS, COMMANDS, RESTING, SEED, START_NS, STEP_NS, Workload, build, grown
 from engine.commands import Entry
 from engine.events import Event
 from engine.snapshot import state_hash
@@ -57,6 +63,11 @@ ROW_ENTRIES: Final = 100
 
 REPLAY_BAR: Final = 0.6
 """Replay's rate over the engine's, at least."""
+TRADED_PART: Final = 10
+"""The traded histories end with this part of the orders that are only placed."""
+AGED_STEP_NS: Final = 500_000_000
+"""Between the commands of the aged history: a day has 172,800 of them."""
+
 RESTORE_BAR: Final = 0.1
 """Time to restore a snapshot over that to replay what made it; less than this."""
 
@@ -91,7 +102,10 @@ class Replay(Struct):
 class Restore(Struct):
     """CPU seconds until the engine stands; ratios are over ``replay_s``."""
 
+    history: str
     orders: int
+    """That rest in the end."""
+    entries: int
     journal_bytes: int
     snapshot_bytes: int
     replay_s: Spread
@@ -108,7 +122,7 @@ class Result(Struct):
     machine: Machine
     repeats: int
     replay: Replay
-    restore: Restore
+    restores: list[Restore]
 
 
 # ---------------------------------------------------------------------------------------------------------------- journals
@@ -123,6 +137,12 @@ def write_journal(folder: Path, entries: Iterable[Entry]) -> None:
             journal.append(batch[0].seq, batch[-1].seq, encode_batch(batch))
     finally:
         journal.close()
+
+
+def traded(orders: int, accounts: int, seed: int, step_ns: int = STEP_NS) -> Iterable[Entry]:
+    """bench.workload's mix from an empty book until so many rest, one command every ``step_ns``."""
+    for entry in grown(seed, accounts, orders):
+        yield Entry(entry.seq, START_NS + entry.seq * step_ns, entry.command)
 
 
 def orders_that_rest(orders: int, accounts: int, seed: int) -> Iterable[Entry]:
@@ -173,7 +193,7 @@ def run_restore(snapshot: Path) -> Run:
     header, engine = read_snapshot(snapshot)
     seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
     assert engine.seq == header.seq
-    return Run(0, seconds, cpu_s, header.state_hash)  # which read_snapshot has compared
+    return Run(0, seconds, cpu_s, state_hash(engine))
 
 
 # ------------------------------------------------------------------------------------------------------------------- bench
@@ -206,16 +226,16 @@ def measure_replay(
     )
 
 
-def measure_restore(folder: Path, orders: int, accounts: int, seed: int, repeats: int, quiet: bool) -> Restore:
+def measure_restore(folder: Path, history: str, entries: Iterable[Entry], orders: int, repeats: int, quiet: bool) -> Restore:
     """A snapshot beside the journal that made it."""
     bare, whole = folder / "bare", folder / "whole"
-    bare.mkdir()
-    write_journal(bare, orders_that_rest(orders, accounts, seed))
+    bare.mkdir(parents=True)
+    write_journal(bare, entries)
     shutil.copytree(bare, whole)
     made = fresh(make_snapshot, whole)
     snapshot = Path(made.path)
     replay, restore = [], []
-    for _ in progress(range(repeats), "restoring", quiet):
+    for _ in progress(range(repeats), f"restoring what was {history}", quiet):
         replay.append(fresh(run_recover, bare))
         restore.append(fresh(run_restore, snapshot))
     start = fresh(run_recover, whole)
@@ -223,8 +243,10 @@ def measure_restore(folder: Path, orders: int, accounts: int, seed: int, repeats
     if final != made.state_hash:
         raise OutcomeError(f"the snapshot was made of {made.state_hash}, but {final} came out")
     ratio = spread((mine.cpu_s / other.cpu_s for mine, other in zip(restore, replay, strict=True)), 3)
-    return Restore(
+    result = Restore(
+        history=history,
         orders=orders,
+        entries=made.seq,
         journal_bytes=(bare / JOURNAL).stat().st_size,
         snapshot_bytes=snapshot.stat().st_size,
         replay_s=spread(run.cpu_s for run in replay),
@@ -234,6 +256,8 @@ def measure_restore(folder: Path, orders: int, accounts: int, seed: int, repeats
         met=ratio.median < RESTORE_BAR,
         state_hash=final,
     )
+    shutil.rmtree(folder)
+    return result
 
 
 def _same_hash(runs: list[Run]) -> str:
@@ -258,8 +282,16 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="hashpit-bench-", dir=data) as name:
         folder = Path(name)
         replay = measure_replay(folder / "flow", commands, accounts, resting_orders, seed, repeats, quiet)
-        restore = measure_restore(folder, orders, accounts, seed, repeats, quiet)
-    return Result(where, repeats, replay, restore)
+        fewer = max(1, orders // TRADED_PART)
+        histories = (
+            ("placed", orders_that_rest(orders, accounts, seed), orders),
+            ("traded", traded(fewer, accounts, seed), fewer),
+            ("aged", traded(fewer, accounts, seed, AGED_STEP_NS), fewer),
+        )
+        restores = [
+            measure_restore(folder / history, history, entries, count, repeats, quiet) for history, entries, count in histories
+        ]
+    return Result(where, repeats, replay, restores)
 
 
 def main(
@@ -297,13 +329,14 @@ def _show(result: Result) -> None:
     table.add_row("server", str(replay.server), str(replay.ratio_server))
     console.print(table)
     console.print(f"replay has at least {REPLAY_BAR} of the engine's rate: {'met' if replay.met else 'missed'}")
-    restore = result.restore
-    table = Table(f"{restore.orders:,} resting orders", "CPU seconds", "of replay's", "bytes")
-    table.add_row("replay", str(restore.replay_s), "1", f"{restore.journal_bytes:,}")
-    table.add_row("restore", str(restore.restore_s), str(restore.ratio), f"{restore.snapshot_bytes:,}")
-    table.add_row("start", f"{restore.start_s:,g}", "", "both")
-    console.print(table)
-    console.print(f"restore takes less than {RESTORE_BAR} of replay's time: {'met' if restore.met else 'missed'}")
+    for restore in result.restores:
+        title = f"{restore.entries:,} entries, {restore.history}: {restore.orders:,} rest"
+        table = Table(title, "CPU seconds", "of replay's", "bytes")
+        table.add_row("replay", str(restore.replay_s), "1", f"{restore.journal_bytes:,}")
+        table.add_row("restore", str(restore.restore_s), str(restore.ratio), f"{restore.snapshot_bytes:,}")
+        table.add_row("start", f"{restore.start_s:,g}", "", "both")
+        console.print(table)
+        console.print(f"restore takes less than {RESTORE_BAR} of replay's time: {'met' if restore.met else 'missed'}")
 
 
 if __name__ == "__main__":
