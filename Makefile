@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 
 # Directories that appear as the project grows.
 CODE := $(wildcard engine gateway hashpit bench scripts tests)
-TWICE := $(patsubst %/,%,$(sort $(dir $(wildcard tests/engine/test_*.py tests/property/test_*.py))))
+TWICE := $(patsubst %/,%,$(sort $(dir $(wildcard tests/engine/test_*.py tests/gateway/test_*.py tests/property/test_*.py))))
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -26,7 +26,7 @@ run: setup ## start a demo exchange with bots and a simulated meter
 	@$(BIN)/hashpit demo
 
 .PHONY: test
-test: setup ## run all tests; with a compiled engine, run its tests a second time from the plain sources
+test: setup ## run all tests; with a compiled build, run its tests a second time from the plain sources
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 	@if [ -n "$(TWICE)" ] && [ "$$($(BIN)/python -m hashpit.build)" = compiled ]; then \
 		echo "hashpit: once more from the plain sources: $(TWICE)"; \

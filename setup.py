@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: compile the hot engine modules with mypyc when possible.
+"""What pyproject.toml cannot say: compile the hot modules with mypyc when possible.
 
 python -m pip wheel .       compiled if a C compiler is there, pure Python if not or with HASHPIT_COMPILE=0
 python setup.py hot         the same in place, only if out of date (what `make setup` runs)
@@ -20,7 +20,7 @@ from setuptools import Command, Extension, setup
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from hashpit.build import compiled_modules, stale_modules  # noqa: E402
+from hashpit.build import PACKAGES, compiled_modules, stale_modules  # noqa: E402
 
 # A module belongs here when a profile says that compiling it pays. It must not define msgspec Structs.
 HOT_MODULES = (
@@ -36,6 +36,23 @@ HOT_MODULES = (
     "engine/delivery.py",
     "engine/core.py",
     "engine/columns.py",
+    "gateway/ratelimit.py",
+    "gateway/scale.py",
+    "gateway/codec.py",
+    "gateway/channels/base.py",
+    "gateway/channels/book.py",
+    "gateway/channels/trades.py",
+    "gateway/channels/status.py",
+    "gateway/channels/ticker.py",
+    "gateway/channels/account.py",
+    "gateway/views.py",
+    "gateway/history.py",
+    "gateway/feeds.py",
+    "gateway/exchange.py",
+    "gateway/calls.py",
+    "gateway/methods.py",
+    "gateway/session.py",
+    "gateway/sequencer.py",
 )
 
 
@@ -86,11 +103,11 @@ def hot_extensions() -> list[Extension]:
     for path in hot_sources():
         refuse_struct_classes(path)
     (ROOT / "build").mkdir(exist_ok=True)
-    return mypycify(hot_sources(), opt_level="3", debug_level="0", target_dir="build", group_name="engine.hot")
+    return mypycify(hot_sources(), opt_level="3", debug_level="0", target_dir="build", group_name="hashpit_hot")
 
 
 class Hot(Command):
-    description = "compile the hot engine modules in place"
+    description = "compile the hot modules in place"
     user_options: ClassVar = [
         ("force", "f", "compile even if up to date; failing is an error"),
         ("list", None, "only print the hot modules that exist"),
@@ -111,27 +128,27 @@ class Hot(Command):
         reason = why_plain()
         wanted = [path.removesuffix(".py").replace("/", ".") for path in hot_sources()]
         if not reason and not self.force and compiled_modules() == sorted(wanted) and not stale_modules():
-            say(f"engine is compiled ({', '.join(wanted)})")
+            say(f"compiled ({', '.join(wanted)})")
             return
         for suffix in ("so", "pyd"):
-            for old in (ROOT / "engine").rglob(f"*.{suffix}"):
+            for old in [file for package in PACKAGES for file in (ROOT / package).rglob(f"*.{suffix}")]:
                 old.unlink()
         if reason:
             if self.force:
                 sys.exit(f"hashpit: cannot compile: {reason}")
-            say(f"engine runs in plain Python: {reason}")
+            say(f"running plain Python: {reason}")
             return
         say(f"compiling {', '.join(wanted)} ...")
         # A child process: mypyc reports an error in the sources by exiting.
         step = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--force"]
         done = subprocess.run(step, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode == 0:
-            say("engine is compiled")
+            say("compiled")
             return
         print(done.stdout, file=sys.stderr)
         if self.force:
             sys.exit("hashpit: compiling failed, see above")
-        say("engine runs in plain Python: compiling failed, see above")
+        say("running plain Python: compiling failed, see above")
 
 
 def say(line: str) -> None:

@@ -34,9 +34,11 @@ class BareBook(Book):
 
     def limit(self, order_id: int, is_buy: bool, price: int, qty: int) -> Fills:
         """Trade at ``price`` or better; what is left rests."""
-        if price < 1 or qty < 1 or order_id in self.orders:
+        if price < 1 or qty < 1:
             raise self._mistake(order_id, price, qty)
         if (price >= self.best_ask > 0) if is_buy else (price <= self.best_bid):
+            if order_id in self.orders:
+                raise self._mistake(order_id, price, qty)
             fills: list[tuple[int, int, int]] = []
             qty = self._walk(is_buy, price, qty, fills)
             if qty:
@@ -45,7 +47,8 @@ class BareBook(Book):
                 self.add(order)
             return fills
         order = Resting(order_id, is_buy, price, qty)
-        self.orders[order_id] = order
+        if self.orders.setdefault(order_id, order) is not order:
+            raise self._mistake(order_id, price, qty)
         self.add(order)
         return NO_FILLS
 

@@ -1,10 +1,11 @@
 """Everything between the engine and the world: sockets, sequencing, the journal, channels, HTTP.
 
 __main__.py                 start here: config -> recovery -> wiring -> run
-wire.py codec.py            messages and number formats; bytes <-> messages, JSON and MessagePack
+wire.py codec.py scale.py   messages; bytes <-> messages, JSON and MessagePack; decimals <-> whole steps
 session.py calls.py         one client's state machine; a call that waits for its answer
 methods.py exchange.py      what every method does; what all sessions share
 views.py history.py         engine state -> messages; recent orders and fills of an account
+records.py                  the Structs that history and channels keep
 auth.py ratelimit.py        keys and signatures; budgets (time is a parameter, as in all of the above)
 sequencer.py journal.py     the only writer: stamp, group commit, apply; entries <-> rows
 recovery.py collector.py    snapshot + tail -> engine; when garbage is collected
@@ -13,4 +14,6 @@ config.py log.py            config.toml; structlog
 algorithms.py listings.py   registry of algorithms; dated markets and their lister
 server.py                   the only file that knows the websocket library
 http/ archive/ web/         REST and metrics; history database; the page
+
+The modules that every order passes are compiled when there is a C compiler (see setup.py).
 """

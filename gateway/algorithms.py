@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.wire import Scale
+from gateway.scale import Scale
 
 MSAT_PER_BTC: Final = 10**11
 

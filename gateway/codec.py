@@ -10,12 +10,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
+from msgspec.structs import astuple
 
-from gateway.wire import SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, ErrorCode, Params, Request
+from gateway.wire import SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, ErrorCode, Ident, OrderRequest, Params, Request
 
 DETAIL_CHARS_MAX: Final = 200
 """An error message repeats at most this much of what the client sent."""
+
+ENVELOPE_KEYS: Final = 4
+"""jsonrpc, id, method, params."""
 
 P = TypeVar("P", bound=Params)
 
@@ -38,12 +42,6 @@ class NotUtf8(Exception):
 
 class _Repeated(Exception):
     """A key that an object has twice."""
-
-
-class _Ident(Struct):
-    """Enough of a request to address the answer to it."""
-
-    id: Any = None
 
 
 _LOCATION: Final = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
@@ -79,7 +77,7 @@ class Codec:
     _nothing: bytes
     """An empty object."""
     _envelope: Callable[[bytes], Request]
-    _ident: Callable[[bytes], _Ident]
+    _ident: Callable[[bytes], Ident]
     _entries: Callable[[bytes], list[Raw]]
 
     def __init__(self) -> None:
@@ -109,6 +107,11 @@ class Codec:
             raise Malformed(ErrorCode.PARSE, self._unreadable(problem)) from None
         code = ErrorCode.INVALID_PARAMS if field.startswith("params.") else ErrorCode.INVALID_REQUEST
         raise Malformed(code, message, field, self._request_id(payload))
+
+    def order(self, payload: bytes) -> OrderRequest | None:
+        """A well-formed call about an order, decoded in one step. None for anything else: ``request`` and ``params`` take that
+        apart, and say what is wrong with it."""
+        return None
 
     def params(self, raw: Raw, kind: type[P]) -> P:
         """Parameters of one call. Raises Malformed (without an id: the caller knows it)."""
@@ -175,9 +178,23 @@ class JsonCodec(Codec):
         self.encode = msgspec.json.Encoder().encode
         self._nothing = b"{}"
         self._envelope = msgspec.json.Decoder(Request).decode
-        self._ident = msgspec.json.Decoder(_Ident).decode
+        self._ident = msgspec.json.Decoder(Ident).decode
         self._entries = msgspec.json.Decoder(list[Raw]).decode
         self._map = msgspec.json.Decoder(dict[str, Raw]).decode
+        self._order = msgspec.json.Decoder(OrderRequest).decode
+
+    def order(self, payload: bytes) -> OrderRequest | None:
+        try:
+            request: OrderRequest = self._order(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        # As many colons as keys: then none is there twice (see _refuse_repeats).
+        colons = payload.count(b":")
+        if colons != ENVELOPE_KEYS + _given(request.params):
+            keys = self._map(payload)
+            if colons != len(keys) + len(self._map(keys["params"])):
+                return None
+        return request
 
     def batch(self, payload: bytes) -> list[Raw] | None:
         if not payload.isascii():
@@ -216,7 +233,7 @@ class MsgpackCodec(Codec):
         self.encode = msgspec.msgpack.Encoder().encode
         self._nothing = b"\x80"
         self._envelope = msgspec.msgpack.Decoder(Request).decode
-        self._ident = msgspec.msgpack.Decoder(_Ident).decode
+        self._ident = msgspec.msgpack.Decoder(Ident).decode
         self._entries = msgspec.msgpack.Decoder(list[Raw]).decode
         self._map = msgspec.msgpack.Decoder(dict[str, Raw]).decode
 
@@ -233,6 +250,17 @@ class MsgpackCodec(Codec):
     def _refuse_repeated_params(self, payload: bytes) -> None:
         if len(self._map(payload)) != _pairs(payload):
             raise _Repeated("params.*")
+
+
+def _given(params: Params) -> int:
+    """How many parameters are not their default; those that are may have been given all the same."""
+    values: tuple[object, ...] = astuple(params)
+    defaults: tuple[object, ...] = params.__struct_defaults__
+    count = required = len(values) - len(defaults)
+    for index, default in enumerate(defaults):
+        if values[required + index] is not default:
+            count += 1
+    return count
 
 
 def _pairs(payload: bytes) -> int:

@@ -24,7 +24,7 @@ from engine.events import (
     Trade,
 )
 from engine.types import MarketState
-from gateway.channels.account import FACTS_MAX, AccountChannel, Accounts, Reads
+from gateway.channels.account import AccountChannel, Accounts, FactLimits, Reads
 from gateway.channels.base import Channel, Subscriber, Subscriptions, Terms
 from gateway.channels.book import BookChannel, ConflatedBookChannel, Depth
 from gateway.channels.status import ServerState, StatusChannel
@@ -57,7 +57,7 @@ class MarketChannels:
 
     def publish(self, events: list[Event], ts_ns: int) -> None:
         """The events of one entry that concern this market's book."""
-        trades = []
+        trades: list[Trade] = []
         for event in events:
             self.depth.apply(event)
             if type(event) is Trade:
@@ -75,7 +75,9 @@ class MarketChannels:
 class Feeds:
     """All channels. Before ``start`` it only remembers what ``load`` gives it."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: FactLimits | None = None) -> None:
+        """``limits``: of what accounts may resume from."""
+        self._limits = limits if limits is not None else FactLimits()
         self._subscriptions = Subscriptions()
         self._markets: dict[str, MarketChannels] = {}
         # Every channel but those of accounts, by name.
@@ -86,14 +88,14 @@ class Feeds:
         self._touched: dict[str, None] = {}
         self._minute = 0
         # What the last entries that recovery replays did, and when.
-        self._loaded: deque[tuple[int, list[Event]]] = deque(maxlen=FACTS_MAX)
+        self._loaded: deque[tuple[int, list[Event]]] = deque(maxlen=self._limits.all_max)
         self._status = StatusChannel(self._subscriptions)
         self._public[self._status.name] = self._status
 
     # ---------------------------------------------------------------------------------------------------------- start
 
     def load(self, entry: Entry, events: list[Event]) -> None:
-        """Remember the events of an entry that recovery replays, if it has any; the latest FACTS_MAX of them are kept."""
+        """Remember the events of an entry that recovery replays, if it has any; the latest of them are kept."""
         if events:
             self._loaded.append((entry.ts_ns, events))
 
@@ -104,8 +106,9 @@ class Feeds:
             channels.depth.bids.load(market.book.bids_best_first())
             channels.depth.asks.load(market.book.asks_best_first())
             self._status.load(market.spec, market.state)
-        self._accounts = Accounts(engine, reads, self._terms, self._subscriptions)
-        for ts_ns, event in [(ts_ns, event) for ts_ns, events in self._loaded for event in events][-FACTS_MAX:]:
+        self._accounts = Accounts(engine, reads, self._terms, self._subscriptions, self._limits)
+        loaded = [(ts_ns, event) for ts_ns, events in self._loaded for event in events]
+        for ts_ns, event in loaded[-self._limits.all_max :]:
             self._accounts.load(event, ts_ns)
             if type(event) is Trade and event.market in self._markets:
                 known = self._markets[event.market]
@@ -118,6 +121,14 @@ class Feeds:
     def publish(self, entry: Entry, events: list[Event]) -> None:
         """One durable entry. Cost: that of its events, plus one send per message and subscriber."""
         ts_ns = entry.ts_ns
+        if len(events) == 1:
+            # nearly always: an order that rests, or a cancel
+            event = events[0]
+            if type(event) is Canceled or (type(event) is Accepted and not event.repeat):
+                self._accounts.publish(event, ts_ns)
+                self._markets[event.market].publish(events, ts_ns)
+                self._touched[event.market] = None
+                return
         by_market: dict[str, list[Event]] = {}
         for event in events:
             self._accounts.publish(event, ts_ns)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final, Literal
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.accounts import Order, first_answer
@@ -25,6 +24,7 @@ from engine.events import (
     Trade,
 )
 from engine.types import CancelReason, OrderStatus
+from gateway.records import ClosedOrder
 
 CLOSED_ORDERS_MAX: Final = 1_000
 """Closed orders that are remembered per account."""
@@ -36,20 +36,13 @@ ACCOUNTS_MAX: Final = 10_000
 Liquidity = Literal["maker", "taker"]
 
 
-class ClosedOrder(Struct, frozen=True):
-    """An order's end. ``accepted`` has its last price and quantity."""
-
-    accepted: Accepted
-    status: OrderStatus
-    filled_qty: int
-
-
 class AccountHistory:
     """One account's recent past, oldest first."""
 
-    __slots__ = ("closed", "closed_by_id", "fills")
+    __slots__ = ("_closed_max", "closed", "closed_by_id", "fills")
 
-    def __init__(self) -> None:
+    def __init__(self, closed_max: int) -> None:
+        self._closed_max = closed_max
         self.closed: deque[ClosedOrder] = deque()
         self.closed_by_id: dict[int, ClosedOrder] = {}
         self.fills: deque[tuple[Trade, Liquidity]] = deque(maxlen=FILLS_MAX)
@@ -57,14 +50,15 @@ class AccountHistory:
     def close(self, order: ClosedOrder) -> None:
         self.closed.append(order)
         self.closed_by_id[order.accepted.order_id] = order
-        if len(self.closed) > CLOSED_ORDERS_MAX:
+        if len(self.closed) > self._closed_max:
             del self.closed_by_id[self.closed.popleft().accepted.order_id]
 
 
 class History:
     """The recent past of all accounts. :meth:`publish` takes every durable entry, in order."""
 
-    def __init__(self, accounts_max: int = ACCOUNTS_MAX) -> None:
+    def __init__(self, accounts_max: int = ACCOUNTS_MAX, closed_max: int = CLOSED_ORDERS_MAX) -> None:
+        self._closed_max = closed_max
         self._accounts_max = accounts_max
         # Kept in the order in which they last had news.
         self._accounts: dict[int, AccountHistory] = {}
@@ -169,7 +163,7 @@ class History:
     def _account(self, account: int) -> AccountHistory:
         past = self._accounts.pop(account, None)
         if past is None:
-            past = AccountHistory()
+            past = AccountHistory(self._closed_max)
             if len(self._accounts) >= self._accounts_max:
                 del self._accounts[next(iter(self._accounts))]
         self._accounts[account] = past

@@ -57,8 +57,9 @@ from gateway.auth import Key, KeyStoreError, in_window
 from gateway.calls import Call, Caller
 from gateway.channels.base import Channel, Terms
 from gateway.exchange import Taking
-from gateway.history import ClosedOrder
 from gateway.listings import dated_market
+from gateway.records import ClosedOrder
+from gateway.scale import MONEY, Scale
 from gateway.sequencer import Overloaded, Stopped
 from gateway.views import (
     accepted_view,
@@ -73,7 +74,7 @@ from gateway.views import (
     position_view,
     reject_error,
 )
-from gateway.wire import MONEY, ErrorCode, Params, Scale
+from gateway.wire import ErrorCode, Params
 
 ACCOUNT_CHANNEL: Final = "account"
 """The one channel that takes a login; the others are public."""

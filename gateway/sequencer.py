@@ -139,12 +139,12 @@ class Sequencer:
         self._due_armed_ns = 0
 
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = Thread(target=self._work, name="journal", daemon=True)
+        self._writer = Thread(target=self._work, name="journal", daemon=True)
 
     def start(self) -> None:
         """Begin to take commands. Call it inside the event loop, once."""
         self._loop = asyncio.get_running_loop()
-        self._thread.start()
+        self._writer.start()
         self._open = True
         self._arm_due_timer()
 
@@ -245,9 +245,9 @@ class Sequencer:
         """Take no more commands and end the thread; waits for a commit in flight. Undrained entries are never published."""
         self._open = False
         self._disarm_due_timer()
-        if self._thread.is_alive():
+        if self._writer.is_alive():
             self._jobs.put(None)
-            self._thread.join()
+            self._writer.join()
 
     # ----------------------------------------------------------------------------------------------------------- batches
 

@@ -51,6 +51,13 @@ TRANSITIONS: Final[dict[tuple[State, Step], State]] = {
 """Every legal change; the methods refuse what is not here before it gets this far."""
 
 
+ORDER_METHODS: Final[dict[type, str]] = {
+    wire.PlaceRequest: "place",
+    wire.AmendRequest: "amend",
+    wire.CancelRequest: "cancel",
+}
+"""What a call that was decoded in one step is called."""
+
 REASONS: Final = {
     ErrorCode.PARSE: "parse",
     ErrorCode.INVALID_REQUEST: "invalid_request",
@@ -228,8 +235,8 @@ class Session:
     def _message(self, payload: bytes, now_ns: int) -> None:
         try:
             entries = self.codec.batch(payload)
-        except NotUtf8 as problem:
-            self.close(Close.NOT_UTF8, str(problem))
+        except NotUtf8 as garbled:
+            self.close(Close.NOT_UTF8, str(garbled))
             return
         except Malformed as problem:
             self._malformed(self._call(problem.request_id, now_ns), problem)
@@ -247,36 +254,47 @@ class Session:
 
     def _request(self, payload: bytes | Raw, now_ns: int, batch: Batch | None, index: int) -> None:
         """One call, alone or in a batch."""
-        try:
-            request = self.codec.request(payload)
-        except Malformed as problem:
-            self._malformed(self._call(problem.request_id, now_ns, batch, index), problem)
-            return
-        method = METHODS.get(request.method)
+        payload = bytes(payload)
+        params: wire.Params | None = None
+        order = self.codec.order(payload)
+        if order is not None:
+            params = order.params
+            request_id = order.id
+            name = ORDER_METHODS[type(order)]
+        else:
+            try:
+                request = self.codec.request(payload)
+            except Malformed as problem:
+                self._malformed(self._call(problem.request_id, now_ns, batch, index), problem)
+                return
+            request_id = request.id
+            name = request.method
+        method = METHODS.get(name)
         if method is None:
-            unknown = Malformed(ErrorCode.METHOD_UNKNOWN, f"there is no {request.method}", "method")
-            self._malformed(self._call(request.id, now_ns, batch, index), unknown)
+            unknown = Malformed(ErrorCode.METHOD_UNKNOWN, f"there is no {name}", "method")
+            self._malformed(self._call(request_id, now_ns, batch, index), unknown)
             return
         bucket = self._bucket(method)
         within = bucket.take(now_ns)
-        call = self._call(request.id, now_ns, batch, index)
+        call = self._call(request_id, now_ns, batch, index)
         key = self.key
         if not within:
             self._limited(call, method, bucket)
         elif key is not None and key.revoked:
             self.close(Close.KEY_REVOKED, "the key was revoked")
         elif method.login and key is None:
-            call.error(ErrorCode.LOGIN_REQUIRED, "login_required", f"{request.method} takes a login")
+            call.error(ErrorCode.LOGIN_REQUIRED, "login_required", f"{name} takes a login")
         elif key is not None and method.permissions and method.permissions.isdisjoint(key.permissions):
             needed = " or ".join(sorted(method.permissions))
             call.error(ErrorCode.PERMISSION, "permission", f"the key lacks the permission {needed}")
         else:
-            try:
-                params = self.codec.params(request.params, method.params)
-            except Malformed as problem:
-                self._malformed(call, problem)
-            else:
-                run(call, method, params)
+            if params is None:
+                try:
+                    params = self.codec.params(request.params, method.params)
+                except Malformed as problem:
+                    self._malformed(call, problem)
+                    return
+            run(call, method, params)
 
     def _call(self, request_id: str | int | None, now_ns: int, batch: Batch | None = None, index: int = 0) -> Call:
         mine = self._budget

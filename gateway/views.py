@@ -13,10 +13,10 @@ from engine.markets.dated import Delivery
 from engine.rejects import REFUSALS, RejectCode, describe
 from engine.types import MarketSpec, MarketState, Side
 from gateway.channels.base import Terms
+from gateway.scale import MONEY
 from gateway.wire import (
     DELIVERY_STATE,
     MARKET_STATE,
-    MONEY,
     ORDER_STATUS,
     ORDER_TYPE,
     POST_ONLY,

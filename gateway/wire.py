@@ -7,7 +7,7 @@ Prices and quantities are decimal strings, money is BTC with eleven decimals (on
 (``_us``; exact in a double), hashes are strings of digits. Requests refuse unknown fields; what the server sends may grow.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
@@ -30,60 +30,6 @@ FRAME_BYTES_MAX: Final = 65_536
 """Largest message from a client, fragments joined; a larger one closes the socket with 1009."""
 BATCH_MAX: Final = 50
 """Calls in one JSON-RPC batch."""
-
-# ---------------------------------------------------------------------------------------------------------------- numbers
-
-
-class Scale:
-    """Decimal text <-> whole steps. ``Scale("0.001").parse("1.5") == 1500`` and ``.format(1500) == "1.500"``.
-
-    Takes plain ASCII digits with at most as many decimals as the step has: no sign, exponent, blank, or value between steps.
-    """
-
-    __slots__ = ("_unit", "decimals", "step")
-
-    DIGITS_MAX: Final = 24
-    STEPS_MAX: Final = 2**63 - 1
-
-    def __init__(self, step: str) -> None:
-        whole, _, fraction = step.partition(".")
-        self.step = step
-        self.decimals = len(fraction)
-        self._unit = int(whole + fraction)
-        if self._unit <= 0:
-            raise ValueError(f"a step is above zero, not {step}")
-
-    def parse(self, text: str) -> int:
-        """Steps in ``text``. Raises ValueError with a sentence for the client."""
-        whole, dot, fraction = text.partition(".")
-        digits = whole + fraction
-        if not (digits.isascii() and digits.isdigit() and whole) or (dot and not fraction):
-            raise ValueError('expected a plain decimal such as "1.5"')
-        if len(digits) > self.DIGITS_MAX:
-            raise ValueError(f"at most {self.DIGITS_MAX} digits")
-        if len(fraction) > self.decimals:
-            raise ValueError(f"at most {self.decimals} decimals (step {self.step})")
-        value = int(digits) * 10 ** (self.decimals - len(fraction))
-        if value % self._unit:
-            raise ValueError(f"not a multiple of {self.step}")
-        steps: int = value // self._unit
-        if steps > self.STEPS_MAX:
-            raise ValueError(f"at most {self.format(self.STEPS_MAX)}")
-        return steps
-
-    def format(self, steps: int) -> str:
-        """Plain decimal text with exactly the step's decimals; a minus sign for negative amounts."""
-        value = steps * self._unit
-        sign = "-" if value < 0 else ""
-        text = str(abs(value))
-        if not self.decimals:
-            return sign + text
-        text = text.zfill(self.decimals + 1)
-        return f"{sign}{text[: -self.decimals]}.{text[-self.decimals :]}"
-
-
-MONEY: Final = Scale("0.00000000001")
-"""BTC with one msat as its step."""
 
 # ------------------------------------------------------------------------------------------------------------------ names
 
@@ -160,13 +106,22 @@ class ErrorCode:
 # --------------------------------------------------------------------------------------------------------------- envelope
 
 
+RequestId = Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**53), le=2**53)]
+
+
 class Request(Struct, forbid_unknown_fields=True):
     """One JSON-RPC call. Without an id it is refused: every call of this protocol has an answer."""
 
     method: Annotated[str, Meta(max_length=64)]
     jsonrpc: Literal["2.0"]
-    id: Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**53), le=2**53)]
+    id: RequestId
     params: Raw = Raw()
+
+
+class Ident(Struct):
+    """Enough of a faulty request to address the answer to it."""
+
+    id: Any = None
 
 
 class Budget(Struct):
@@ -328,6 +283,33 @@ class AmendParams(OrderRef):
 
 class CancelParams(OrderRef):
     deadline_us: Micros | None = None
+
+
+class PlaceRequest(Struct, forbid_unknown_fields=True, tag_field="method", tag="place"):
+    """A whole call of the method ``place``: the calls that come most are decoded in one step."""
+
+    jsonrpc: Literal["2.0"]
+    id: RequestId
+    params: PlaceParams
+
+
+class AmendRequest(Struct, forbid_unknown_fields=True, tag_field="method", tag="amend"):
+    """As PlaceRequest."""
+
+    jsonrpc: Literal["2.0"]
+    id: RequestId
+    params: AmendParams
+
+
+class CancelRequest(Struct, forbid_unknown_fields=True, tag_field="method", tag="cancel"):
+    """As PlaceRequest."""
+
+    jsonrpc: Literal["2.0"]
+    id: RequestId
+    params: CancelParams
+
+
+OrderRequest: TypeAlias = PlaceRequest | AmendRequest | CancelRequest
 
 
 class CancelAllParams(Params):

@@ -12,7 +12,8 @@ from operator import neg
 
 from sortedcontainers import SortedDict
 
-from gateway.wire import BookView, ChannelMessage, MarketInfo, Scale
+from gateway.scale import Scale
+from gateway.wire import BookView, ChannelMessage, MarketInfo
 
 CHECKSUM_LEVELS = 10
 """Levels per side that the checksum covers."""

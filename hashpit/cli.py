@@ -28,7 +28,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway import wire
-from gateway.wire import MONEY, MarketInfo, Permission
+from gateway.scale import MONEY
+from gateway.wire import MarketInfo, Permission
 from hashpit import __version__
 from hashpit.book import Book
 from hashpit.client import DEFAULT_URL, Client

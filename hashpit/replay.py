@@ -53,7 +53,7 @@ from engine.limits import SECOND_NS, Limits
 from engine.rejects import RejectCode, describe
 from engine.snapshot import state_hash
 from engine.types import MarketSpec, OrderType, PostOnly, Side, TimeInForce
-from gateway.wire import Scale
+from gateway.scale import Scale
 
 LINE_BYTES_MAX: Final = 65_536
 """Longest line of a flow."""

@@ -36,4 +36,4 @@ def pytest_configure() -> None:
 
 
 def pytest_report_header() -> str:
-    return f"hashpit: engine build {build_kind()}"
+    return f"hashpit: build {build_kind()}"

@@ -30,7 +30,7 @@ ENGINE_ROWS = (
     ("snapshot", "invariants"),
 )
 GATEWAY_ROWS = (
-    ("wire", "journal", "config", "auth", "ratelimit"),
+    ("wire", "scale", "journal", "config", "auth", "ratelimit"),
     (
         "session",
         "channels",
@@ -72,7 +72,7 @@ BANNED_CALLS_IN_ENGINE = {
 
 # Time is a parameter and bytes come in by call, so that these run on a fake clock and a fake link.
 SANS_IO = (
-    *("gateway.wire", "gateway.session", "gateway.auth", "gateway.ratelimit", "gateway.channels"),
+    *("gateway.wire", "gateway.scale", "gateway.session", "gateway.auth", "gateway.ratelimit", "gateway.channels"),
     *("hashpit.protocol", "hashpit.book"),
 )
 NOT_IN_SANS_IO = {
@@ -86,7 +86,7 @@ ONLY_IN = {
     "sqlite3": ("gateway.journal", "gateway.archive"),
 }
 
-SDK_MAY_IMPORT = ENGINE_DATA | {"gateway.wire"}
+SDK_MAY_IMPORT = ENGINE_DATA | {"gateway.scale", "gateway.wire"}
 # What a module of the SDK may import beyond that; a package name stands for all of its modules.
 SDK_EXCEPTIONS = {
     "hashpit.cli": {"gateway"},

@@ -111,13 +111,13 @@ def test_stale_module_is_noticed_through_what_it_imports(tmp_path: Path, monkeyp
     book.write_text("from engine.limits import QTY_MAX\n")
     extension = engine / f"book{EXTENSION_SUFFIXES[0]}"
     extension.touch()
-    monkeypatch.setattr(build, "ENGINE_DIR", engine)
+    monkeypatch.setattr(build, "ROOT", tmp_path)
     for file, when in ((limits, 1), (book, 1), (extension, 2)):
         os.utime(file, (when, when))
     assert build.compiled_modules() == ["engine.book"]
     assert build.stale_modules() == []
     os.utime(limits, (3, 3))
-    assert build.stale_modules() == ["engine.book"]
+    assert build.stale_modules() == ["engine.limits"]
     (tmp_path / "pyproject.toml").unlink()
     assert build.stale_modules() == [], "an installed package is never called stale"
 

@@ -7,11 +7,10 @@ An event is ``{"event": kind, ...}``; ``balance`` and ``held`` are the account's
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from msgspec import Struct
 from msgspec.structs import asdict
 
 from engine.accounts import Account
@@ -31,6 +30,8 @@ from engine.events import (
     Trade,
 )
 from gateway.channels.base import BACKLOG_BYTES_MAX, Channel, Frame, Subscriber, Subscriptions, Terms
+from gateway.records import Fact, Role
+from gateway.scale import MONEY
 from gateway.views import (
     balance_view,
     delivery_view,
@@ -43,7 +44,6 @@ from gateway.views import (
 from gateway.wire import (
     CANCEL_REASON,
     DELIVERY_STATE,
-    MONEY,
     ORDER_TYPE,
     POST_ONLY,
     SELF_TRADE_PREVENTION,
@@ -64,22 +64,19 @@ RESUME_FACTS_MAX: Final = 1_000
 RESUME_BYTES_MAX: Final = BACKLOG_BYTES_MAX // 4
 """A resume waits while the subscriber has more unsent bytes than this."""
 
+
+class FactLimits(NamedTuple):
+    """What is kept to resume from, and how it is sent."""
+
+    account_max: int = ACCOUNT_FACTS_MAX
+    all_max: int = FACTS_MAX
+    resume_max: int = RESUME_FACTS_MAX
+
+
 PRICED: Final = (Accepted, Amended, Canceled, DeliveryAssigned, Reduced, Trade)
 """Events with prices or quantities, which only the market's terms turn into text."""
 
-Role = Literal["", "maker", "taker", "seller", "buyer"]
 Data = dict[str, Any]
-
-
-class Fact(Struct, frozen=True, gc=False):
-    """One event as it concerns one account. Text is made of it only when somebody is there to read it."""
-
-    seq: int
-    ts_ns: int
-    role: Role
-    event: Event
-    terms: Terms | None
-    """Of the event's market; None where that does not exist."""
 
 
 class Reads(Protocol):
@@ -94,14 +91,21 @@ class AccountChannel(Channel):
     """One account's feed. ``seq`` is the last fact that was published, 0 while none is known."""
 
     def __init__(
-        self, account: int, engine: Engine, reads: Reads, terms: Mapping[str, Terms], subscriptions: Subscriptions
+        self,
+        account: int,
+        engine: Engine,
+        reads: Reads,
+        terms: Mapping[str, Terms],
+        subscriptions: Subscriptions,
+        limits: FactLimits,
     ) -> None:
         super().__init__("account", subscriptions)
+        self._limits = limits
         self._account = account
         self._engine = engine
         self._reads = reads
         self._terms = terms
-        self._facts: deque[Fact] = deque(maxlen=ACCOUNT_FACTS_MAX)
+        self._facts: deque[Fact] = deque(maxlen=limits.account_max)
         # Subscribers whose snapshot waits to become durable; the value tells one wait from the next.
         self._waiting: dict[Subscriber, object] = {}
         # The latest snapshot and its number: asking for it again and again costs no more than sending it.
@@ -203,7 +207,7 @@ class AccountChannel(Channel):
             subscriber.close(Close.SLOW_READER, "account: what was missed was not read fast enough")
             return
         start = len(self._facts) - missed
-        for fact in islice(self._facts, start, start + RESUME_FACTS_MAX):
+        for fact in islice(self._facts, start, start + self._limits.resume_max):
             if subscriber.buffered_bytes() > RESUME_BYTES_MAX:
                 break
             subscriber.send(_frame(fact).bytes_for(subscriber.codec))
@@ -227,37 +231,46 @@ class Accounts:
         reads: Reads,
         terms: Mapping[str, Terms],
         subscriptions: Subscriptions,
-        facts_max: int = FACTS_MAX,
+        limits: FactLimits | None = None,
     ) -> None:
         self._engine = engine
         self._reads = reads
         self._terms = terms
         self._subscriptions = subscriptions
-        self._facts_max = facts_max
+        self._limits = limits if limits is not None else FactLimits()
         self._facts = 0
         self._channels: dict[int, AccountChannel] = {}
-        # Accounts that have facts, the one with the latest last.
+        # Accounts that have facts, the one with the latest last; and that one.
         self._active: dict[int, None] = {}
+        self._latest: int = 0
 
     def find(self, account: int) -> AccountChannel:
         """The channel of an account that exists."""
         channel = self._channels.get(account)
         if channel is None:
-            channel = AccountChannel(account, self._engine, self._reads, self._terms, self._subscriptions)
+            channel = AccountChannel(account, self._engine, self._reads, self._terms, self._subscriptions, self._limits)
             self._channels[account] = channel
         return channel
 
     def publish(self, event: Event, ts_ns: int) -> None:
         """Tell the accounts that an event concerns."""
         for account, seq, role, market in concerned(event):
+            self._tell(account, Fact(seq, ts_ns, role, event, self._terms.get(market)))
+
+    def _tell(self, account: int, fact: Fact) -> None:
+        channel = self._channels.get(account)
+        if channel is None:
             channel = self.find(account)
-            kept = channel.facts_kept
-            channel.publish(Fact(seq, ts_ns, role, event, self._terms.get(market)))
-            self._facts += channel.facts_kept - kept
-            self._active.pop(account, None)
-            self._active[account] = None
-            while self._facts > self._facts_max:
-                self._forget(next(iter(self._active)))
+        kept = channel.facts_kept
+        channel.publish(fact)
+        self._facts += channel.facts_kept - kept
+        active = self._active
+        if self._latest != account:
+            self._latest = account
+            active.pop(account, None)
+            active[account] = None
+        while self._facts > self._limits.all_max:
+            self._forget(next(iter(active)))
 
     def load(self, event: Event, ts_ns: int) -> None:
         """Publish an event from before the start.
@@ -276,6 +289,8 @@ class Accounts:
         self._facts -= channel.facts_kept
         channel.forget()
         del self._active[account]
+        if self._latest == account:
+            self._latest = 0
 
 
 def account_snapshot(engine: Engine, account: Account, terms: Mapping[str, Terms]) -> AccountSnapshot:
@@ -296,25 +311,27 @@ def account_snapshot(engine: Engine, account: Account, terms: Mapping[str, Terms
 # ------------------------------------------------------------------------------------------------------- events as facts
 
 
-def concerned(event: Event) -> Iterator[tuple[int, int, Role, str]]:
+def concerned(event: Event) -> list[tuple[int, int, Role, str]]:
     """Accounts that an event is a new fact for: ``(account, account_seq, role, market)``, by rising number."""
-    match event:
-        case Trade():
-            yield event.maker_account, event.maker_seq, "maker", event.market
-            yield event.taker_account, event.taker_seq, "taker", event.market
-        case Accepted() | Rejected():
-            if event.account_seq and not event.repeat:
-                yield event.account, event.account_seq, "", event.market
-        case BalanceChanged():
-            if not event.repeat:
-                yield event.account, event.account_seq, "", ""
-        case Canceled() | Reduced() | Amended() | DestinationSet():
-            yield event.account, event.account_seq, "", event.market
-        case DeliveryAssigned() | DeliveryUpdated() | DeliverySettled():
-            yield event.seller, event.seller_seq, "seller", event.market
-            yield event.buyer, event.buyer_seq, "buyer", event.market
-        case _:
-            return
+    if type(event) is Accepted or type(event) is Rejected:
+        if event.account_seq and not event.repeat:
+            return [(event.account, event.account_seq, "", event.market)]
+        return []
+    if type(event) is Trade:
+        return [
+            (event.maker_account, event.maker_seq, "maker", event.market),
+            (event.taker_account, event.taker_seq, "taker", event.market),
+        ]
+    if isinstance(event, Canceled | Reduced | Amended | DestinationSet):
+        return [(event.account, event.account_seq, "", event.market)]
+    if isinstance(event, DeliveryAssigned | DeliveryUpdated | DeliverySettled):
+        return [
+            (event.seller, event.seller_seq, "seller", event.market),
+            (event.buyer, event.buyer_seq, "buyer", event.market),
+        ]
+    if type(event) is BalanceChanged and not event.repeat:
+        return [(event.account, event.account_seq, "", "")]
+    return []
 
 
 def _frame(fact: Fact) -> Frame:

@@ -10,7 +10,8 @@ from typing import Any, Final, Literal, Protocol
 
 from engine.types import MarketSpec
 from gateway.codec import Codec
-from gateway.wire import ChannelMessage, Close, Notification, Scale
+from gateway.scale import Scale
+from gateway.wire import ChannelMessage, Close, Notification
 
 CONFLATE_BYTES: Final = 256 * 1024
 """A subscriber with more unsent bytes than this gets no deltas of depth or ticker; at half of it a snapshot."""

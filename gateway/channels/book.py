@@ -12,6 +12,7 @@ from typing import Final
 from zlib import crc32
 
 from engine.events import Accepted, Amended, Canceled, Event, Reduced, Trade
+from engine.members import BUY
 from engine.types import Side
 from gateway.channels.base import Channel, Subscriptions, Terms
 from gateway.wire import BookView
@@ -29,9 +30,10 @@ class Levels:
     ``keys`` is sorted with the best at its end (asks negated), where a list is cheapest to change.
     """
 
-    __slots__ = ("_keys", "_letter", "_sign", "changes", "lots", "top_changed")
+    __slots__ = ("_is_bid", "_keys", "_letter", "_sign", "changes", "lots", "top_changed")
 
     def __init__(self, is_bid: bool) -> None:
+        self._is_bid = is_bid
         self._sign = 1 if is_bid else -1
         self._letter = "b" if is_bid else "a"
         self._keys: list[int] = []
@@ -53,11 +55,13 @@ class Levels:
         before = self.lots.get(price, 0)
         after = before + lots
         assert after >= 0, f"level {price} would hold {after} lots"
-        self.changes.setdefault(price, before)
-        keys, key = self._keys, price * self._sign
+        if price not in self.changes:
+            self.changes[price] = before
+        keys = self._keys
+        key = price if self._is_bid else -price
         if len(keys) < CHECKSUM_LEVELS or key >= keys[-CHECKSUM_LEVELS]:
             self.top_changed = True
-        if not before:
+        if before == 0:
             insort(keys, key)
         if after:
             self.lots[price] = after
@@ -67,10 +71,13 @@ class Levels:
 
     def take_changes(self) -> Changes:
         """Levels that differ from what they were, with what they were; starts over."""
-        if not self.changes:
-            return self.changes
-        changes, self.changes = still_changed(self.changes, self), {}
-        return changes
+        found = self.changes
+        if found:
+            self.changes = {}
+            for price, was in found.items():
+                if self.lots.get(price, 0) == was:
+                    return still_changed(found, self)
+        return found
 
     def best_first(self) -> Iterator[tuple[int, int]]:
         for key in reversed(self._keys):
@@ -108,27 +115,24 @@ class Depth:
 
     def apply(self, event: Event) -> None:
         """Take in one new fact of this market. Events that leave the book alone are ignored."""
-        match event:
-            case Trade():
-                makers = self.asks if event.aggressor_side is Side.BUY else self.bids
-                makers.add(event.price, -event.qty)
-            case Accepted():
-                if event.resting_qty:
-                    self._side(event.side).add(event.price, event.resting_qty)
-            case Canceled() | Reduced():
-                if event.resting:
-                    self._side(event.side).add(event.price, -event.qty)
-            case Amended():
-                levels = self._side(event.side)
-                if event.old_resting_qty:
-                    levels.add(event.old_price, -event.old_resting_qty)
-                if event.resting_qty:
-                    levels.add(event.price, event.resting_qty)
-            case _:
-                pass
+        if type(event) is Accepted:
+            if event.resting_qty:
+                self._side(event.side).add(event.price, event.resting_qty)
+        elif type(event) is Canceled or type(event) is Reduced:
+            if event.resting:
+                self._side(event.side).add(event.price, -event.qty)
+        elif type(event) is Trade:
+            makers = self.asks if event.aggressor_side is BUY else self.bids
+            makers.add(event.price, -event.qty)
+        elif type(event) is Amended:
+            levels = self._side(event.side)
+            if event.old_resting_qty:
+                levels.add(event.old_price, -event.old_resting_qty)
+            if event.resting_qty:
+                levels.add(event.price, event.resting_qty)
 
     def _side(self, side: Side) -> Levels:
-        return self.bids if side is Side.BUY else self.asks
+        return self.bids if side is BUY else self.asks
 
     def checksum(self) -> int:
         """CRC32 over the best levels as ASCII text: ``b<ticks>:<lots>;`` per bid, then ``a<ticks>:<lots>;`` per ask."""
@@ -186,6 +190,8 @@ class ConflatedBookChannel(BookChannel):
 
     def gather(self, bids: Changes, asks: Changes) -> None:
         """Remember which levels changed, and what they were. Never more than the levels of one tick."""
+        if not self._subscribers:
+            return
         for mine, news in ((self._bids, bids), (self._asks, asks)):
             for price, was in news.items():
                 mine.setdefault(price, was)

@@ -10,7 +10,8 @@ from typing import Final
 from msgspec import Struct
 
 from engine.rejects import RejectCode
-from gateway.wire import AccountSnapshot, ChannelMessage, ErrorCode, MarketInfo, Scale
+from gateway.scale import Scale
+from gateway.wire import AccountSnapshot, ChannelMessage, ErrorCode, MarketInfo
 from hashpit.errors import Refused
 from hashpit.messages import Accepted, Amended, Canceled, Fill, Reduced
 

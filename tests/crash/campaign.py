@@ -21,7 +21,7 @@ from msgspec import Struct
 from engine.snapshot import state_hash
 from gateway.journal import archive_paths
 from gateway.recovery import ARCHIVE, recover, verify
-from gateway.wire import MONEY
+from gateway.scale import MONEY
 from tests.crash.replica import Replica, replay
 from tests.crash.trader import Asked, Snapshot, Trader
 from tests.support import Cut, PlainClient, RpcError, Server, config

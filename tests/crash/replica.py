@@ -18,7 +18,7 @@ from engine.snapshot import state_hash
 from engine.types import MarketSpec
 from gateway.journal import JournalCorrupt, JournalReader, archive_paths
 from gateway.recovery import ARCHIVE, JOURNAL
-from gateway.wire import MONEY, Scale
+from gateway.scale import MONEY, Scale
 
 Fact = tuple[Event, str]
 """An engine event and the account's role in it (maker, taker; empty for events of one account)."""

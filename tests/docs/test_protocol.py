@@ -20,7 +20,7 @@ from engine.limits import DAY_NS, SECOND_NS, Limits
 from engine.markets.dated import SPEC_RULES
 from engine.rejects import REFUSALS, RejectCode
 from engine.types import CancelReason
-from gateway import auth, history, ratelimit, sequencer, server, wire
+from gateway import auth, history, ratelimit, scale, sequencer, server, wire
 from gateway.algorithms import ALGORITHMS
 from gateway.channels import account, base, trades
 from gateway.codec import MSGPACK
@@ -313,7 +313,7 @@ def test_limits() -> None:
         "... of a pool URL": str(limits.URL_CHARS_MAX),
         "... of a worker": str(limits.WORKER_CHARS_MAX),
         "Fee": f"{limits.FEE_MAX_BPS} bps",
-        "Digits of a decimal": str(wire.Scale.DIGITS_MAX),
+        "Digits of a decimal": str(scale.DIGITS_MAX),
         "Events kept per account, to resume": str(account.ACCOUNT_FACTS_MAX),
         "... over all accounts": str(account.FACTS_MAX),
         "Closed orders and fills kept per account": f"{history.CLOSED_ORDERS_MAX} each",

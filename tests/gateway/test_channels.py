@@ -16,7 +16,7 @@ from engine.limits import SECOND_NS
 from engine.types import MarketSpec, MarketState, OrderType, Side
 from gateway.algorithms import ALGORITHMS
 from gateway.channels import account as account_module
-from gateway.channels.account import Accounts
+from gateway.channels.account import Accounts, FactLimits
 from gateway.channels.base import BACKLOG_BYTES_MAX, CONFLATE_BYTES, Subscriptions, Terms
 from gateway.channels.book import Depth, Levels
 from gateway.channels.ticker import MINUTE_NS, WINDOW_MINUTES
@@ -25,7 +25,8 @@ from gateway.codec import JSON, MSGPACK, Codec
 from gateway.config import TermsConfig
 from gateway.feeds import Feeds
 from gateway.listings import dated_market
-from gateway.wire import Close, Scale
+from gateway.scale import Scale
+from gateway.wire import Close
 from tests.reference.exchange import NaiveExchange
 from tests.reference.stream import SMALL, Stream
 
@@ -120,9 +121,9 @@ class LocalBook:
 class Rig:
     """An engine, its feeds, and one way to run commands through both."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: FactLimits | None = None) -> None:
         self.engine = Engine()
-        self.feeds = Feeds()
+        self.feeds = Feeds(limits)
         self.reads = Reads()
         self.log: list[tuple[Entry, list[Event]]] = []
         self.now = NOW
@@ -613,9 +614,8 @@ def test_resume_from_every_number() -> None:
     assert seller != buyer
 
 
-def test_facts_of_one_account_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(account_module, "ACCOUNT_FACTS_MAX", 3)
-    rig = Rig()
+def test_facts_of_one_account_are_bounded() -> None:
+    rig = Rig(FactLimits(account_max=3))
     spec, _, buyer = market_with_trade(rig)
     for _ in range(3):
         rig.place(buyer, spec, Side.BUY, 49_000, 1)
@@ -626,10 +626,9 @@ def test_facts_of_one_account_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     assert [message["seq"] for message in reader.messages] == [4, 5, 6]
 
 
-def test_a_long_resume_goes_out_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_resume_goes_out_in_portions() -> None:
     """Between portions others are served, new facts come behind the missed ones, and unread bytes stay bounded."""
-    monkeypatch.setattr(account_module, "RESUME_FACTS_MAX", 4)
-    rig = Rig()
+    rig = Rig(FactLimits(resume_max=4))
     spec, _, buyer = market_with_trade(rig)
     for _ in range(7):
         rig.place(buyer, spec, Side.BUY, 49_000, 1)
@@ -653,10 +652,8 @@ def test_a_long_resume_goes_out_in_portions(monkeypatch: pytest.MonkeyPatch) -> 
     assert not reader.close_code
 
 
-def test_a_resume_that_is_outrun_ends_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(account_module, "ACCOUNT_FACTS_MAX", 5)
-    monkeypatch.setattr(account_module, "RESUME_FACTS_MAX", 1)
-    rig = Rig()
+def test_a_resume_that_is_outrun_ends_the_socket() -> None:
+    rig = Rig(FactLimits(account_max=5, resume_max=1))
     spec, _, buyer = market_with_trade(rig)
     rig.place(buyer, spec, Side.BUY, 49_000, 1)
     rig.place(buyer, spec, Side.BUY, 49_000, 1)
@@ -674,7 +671,7 @@ def test_a_resume_that_is_outrun_ends_the_socket(monkeypatch: pytest.MonkeyPatch
 def test_the_quietest_account_loses_its_facts_first() -> None:
     rig = Rig()
     spec, seller, buyer = market_with_trade(rig)
-    accounts = Accounts(rig.engine, rig.reads, {spec.symbol: Terms(spec)}, Subscriptions(), facts_max=6)
+    accounts = Accounts(rig.engine, rig.reads, {spec.symbol: Terms(spec)}, Subscriptions(), FactLimits(all_max=6))
     for entry, events in rig.log:
         for event in events:
             accounts.publish(event, entry.ts_ns)

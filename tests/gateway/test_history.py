@@ -9,7 +9,8 @@ from engine.accounts import Order
 from engine.commands import Amend, Cancel, Place
 from engine.types import OrderStatus, OrderType, PostOnly, SelfTradePrevention, Side, TimeInForce
 from gateway import history as history_module
-from gateway.history import ClosedOrder, History
+from gateway.history import History
+from gateway.records import ClosedOrder
 from tests.gateway.link import MARKET, Stage
 
 
@@ -99,9 +100,8 @@ def test_fills_of_the_replayed_tail(stage: Stage) -> None:
     assert history.fills(taker, "X", 10) == []
 
 
-def test_bounds(monkeypatch: pytest.MonkeyPatch, stage: Stage) -> None:
-    monkeypatch.setattr(history_module, "CLOSED_ORDERS_MAX", 3)
-    stage.exchange.history = history = History(accounts_max=2)
+def test_bounds(stage: Stage) -> None:
+    stage.exchange.history = history = History(accounts_max=2, closed_max=3)
     history.start(stage.engine)
     accounts = [stage.account() for _ in range(3)]
     for account in accounts:

@@ -474,7 +474,7 @@ async def test_close_ends_the_thread_and_refuses(rig: Rig) -> None:
     await rig.sequencer.drain()
     rig.sequencer.close()
     rig.sequencer.close()
-    assert not rig.sequencer._thread.is_alive()
+    assert not rig.sequencer._writer.is_alive()
     with pytest.raises(Stopped):
         rig.submit()
 

@@ -22,6 +22,7 @@ from gateway.config import Config, RateConfig, ServerConfig, SessionConfig
 from gateway.exchange import KEYS_CHECK_NS, Taking
 from gateway.methods import METHODS
 from gateway.ratelimit import PROTOCOL_ERRORS, REFUSALS, Limiter
+from gateway.scale import MONEY
 from gateway.session import TRANSITIONS, State, Step
 from gateway.wire import BATCH_MAX, Close, ErrorCode
 from tests.gateway.link import BTC_MSAT, EPOCH, MARKET, START_NS, Link, Refused, Stage
@@ -1312,7 +1313,7 @@ def test_a_delivery_from_gate_to_settlement(stage: Stage) -> None:
     settled = operator.call("settle", market=MARKET, index_price="0.0006")
     assert settled == {"market": MARKET, "deliveries": [sold["delivery_id"]]}
     assert seller.call("deliveries") == buyer.call("deliveries") == []
-    money = wire.MONEY.parse
+    money = MONEY.parse
     after = seller.call("balances")
     assert money(after["balance"]) - money(before["balance"]) == BTC_MSAT * 6 // 10_000
     assert seller.call("fills")[0]["market"] == MARKET, "still told after the market is gone"

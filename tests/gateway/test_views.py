@@ -12,6 +12,7 @@ from engine.rejects import REFUSALS, RejectCode, describe
 from engine.types import MarketState, OrderType, Side
 from gateway import wire
 from gateway.channels.base import Terms
+from gateway.scale import MONEY
 from gateway.views import (
     accepted_view,
     balance_view,
@@ -97,7 +98,7 @@ def test_orders_fills_and_money(tmp_path: Path) -> None:
     balance = balance_view(stage.engine.accounts[maker], [])
     # a bond of 20 % and the fee are gone from the balance; proceeds and bond wait in the position
     assert (balance.balance, balance.positions) == ("0.99994975000", "0.00030000000")
-    money = wire.MONEY.parse
+    money = MONEY.parse
     assert money(balance.available) == money(balance.balance) - money(balance.held)
     assert balance_view(stage.engine.accounts[taker], []).positions == "0.00000000000"
 
