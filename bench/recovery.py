@@ -48,9 +48,11 @@ from bench.common import Machine, OutcomeError, Spread, machine, progress, sprea
 from bench.engine import timed
 from bench.scaling import resting, setup
 from bench.workload import ACCOUNTS, COMMANDS, RESTING, SEED, START_NS, STEP_NS, Workload, build, grown
-from engine.commands import Entry
+from engine.commands import Entry, ListMarket
 from engine.events import Event
+from engine.limits import DAY_NS
 from engine.snapshot import state_hash
+from engine.types import MarketSpec
 from gateway.feeds import Feeds
 from gateway.history import History
 from gateway.journal import Journal, JournalReader, encode_batch
@@ -65,8 +67,9 @@ REPLAY_BAR: Final = 0.6
 """Replay's rate over the engine's, at least."""
 TRADED_PART: Final = 10
 """The traded histories end with this part of the orders that are only placed."""
-AGED_STEP_NS: Final = 500_000_000
-"""Between the commands of the aged history: a day has 172,800 of them."""
+AGED_NS: Final = 5 * DAY_NS
+"""How long the aged history is for every ten commands per order that rests in the end; it has some ten to twenty."""
+GATE_LATER_NS: Final = 1_000 * DAY_NS
 
 RESTORE_BAR: Final = 0.1
 """Time to restore a snapshot over that to replay what made it; less than this."""
@@ -83,6 +86,8 @@ class Run(Struct):
     seconds: float
     cpu_s: float
     state_hash: str
+    resting: int = 0
+    """Of a restore: orders in the books."""
 
 
 class Replay(Struct):
@@ -142,7 +147,21 @@ def write_journal(folder: Path, entries: Iterable[Entry]) -> None:
 def traded(orders: int, accounts: int, seed: int, step_ns: int = STEP_NS) -> Iterable[Entry]:
     """bench.workload's mix from an empty book until so many rest, one command every ``step_ns``."""
     for entry in grown(seed, accounts, orders):
-        yield Entry(entry.seq, START_NS + entry.seq * step_ns, entry.command)
+        command = entry.command
+        if type(command) is ListMarket:
+            command = ListMarket(later(command.spec))
+        yield Entry(entry.seq, START_NS + entry.seq * step_ns, command)
+
+
+def later(spec: MarketSpec) -> MarketSpec:
+    """The market with its gate where no history reaches it."""
+    return msgspec.structs.replace(
+        spec,
+        gate_ns=spec.gate_ns + GATE_LATER_NS,
+        period_start_ns=spec.period_start_ns + GATE_LATER_NS,
+        period_end_ns=spec.period_end_ns + GATE_LATER_NS,
+        settle_ns=spec.settle_ns + GATE_LATER_NS,
+    )
 
 
 def orders_that_rest(orders: int, accounts: int, seed: int) -> Iterable[Entry]:
@@ -193,7 +212,7 @@ def run_restore(snapshot: Path) -> Run:
     header, engine = read_snapshot(snapshot)
     seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
     assert engine.seq == header.seq
-    return Run(0, seconds, cpu_s, state_hash(engine))
+    return Run(0, seconds, cpu_s, state_hash(engine), len(engine.open_orders()))
 
 
 # ------------------------------------------------------------------------------------------------------------------- bench
@@ -242,6 +261,8 @@ def measure_restore(folder: Path, history: str, entries: Iterable[Entry], orders
     final = _same_hash([*replay, *restore, start])
     if final != made.state_hash:
         raise OutcomeError(f"the snapshot was made of {made.state_hash}, but {final} came out")
+    if restore[0].resting != orders:
+        raise OutcomeError(f"{restore[0].resting} orders rest in what was {history}, not {orders}")
     ratio = spread((mine.cpu_s / other.cpu_s for mine, other in zip(restore, replay, strict=True)), 3)
     result = Restore(
         history=history,
@@ -286,7 +307,7 @@ def measure(
         histories = (
             ("placed", orders_that_rest(orders, accounts, seed), orders),
             ("traded", traded(fewer, accounts, seed), fewer),
-            ("aged", traded(fewer, accounts, seed, AGED_STEP_NS), fewer),
+            ("aged", traded(fewer, accounts, seed, AGED_NS // (10 * fewer)), fewer),
         )
         restores = [
             measure_restore(folder / history, history, entries, count, repeats, quiet) for history, entries, count in histories
