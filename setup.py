@@ -35,6 +35,7 @@ HOT_MODULES = (
     "engine/matching.py",
     "engine/delivery.py",
     "engine/core.py",
+    "engine/columns.py",
     "gateway/ratelimit.py",
     "gateway/scale.py",
     "gateway/codec.py",

@@ -6,11 +6,17 @@
         replay   journal.db -> recover(): check, decode, apply                 what every start does behind its snapshot
         server   the same, and channels and history are loaded along the way   python -m gateway, before its sockets open
 
-    a million orders that rest --Journal.append--> journal.db --make_snapshot()--> snapshot.bin
+    a history that ends with resting orders --Journal.append--> journal.db --make_snapshot()--> snapshot.bin
 
         replay   journal.db -> recover()
-        restore  snapshot.bin -> read_snapshot(): checksum, restore, state hash compared
+        restore  snapshot.bin -> read_snapshot(): hash of what is read, restore
         start    both -> recover(): the journal's rows are checked, the snapshot is restored, nothing is left to replay
+
+    What replaying takes depends on the history, what restoring takes on what has to be remembered of it:
+
+        placed   a million orders that rest and nothing else: the hardest case for a snapshot, as nothing is left out
+        traded   bench.workload's mix until a tenth as many rest, within minutes: every client order id is still remembered
+        aged     the same over some days: the ids of all but the last day are forgotten
 
     python -m bench.recovery                     table
     python -m bench.recovery --json              one JSON object
@@ -41,10 +47,12 @@ from rich.table import Table
 from bench.common import Machine, OutcomeError, Spread, machine, progress, spread
 from bench.engine import timed
 from bench.scaling import resting, setup
-from bench.workload import ACCOUNTS, COMMANDS, RESTING, SEED, START_NS, STEP_NS, Workload, build
-from engine.commands import Entry
+from bench.workload import ACCOUNTS, COMMANDS, RESTING, SEED, START_NS, STEP_NS, Workload, build, grown
+from engine.commands import Entry, ListMarket
 from engine.events import Event
+from engine.limits import DAY_NS
 from engine.snapshot import state_hash
+from engine.types import MarketSpec
 from gateway.feeds import Feeds
 from gateway.history import History
 from gateway.journal import Journal, JournalReader, encode_batch
@@ -57,6 +65,12 @@ ROW_ENTRIES: Final = 100
 
 REPLAY_BAR: Final = 0.6
 """Replay's rate over the engine's, at least."""
+TRADED_PART: Final = 10
+"""The traded histories end with this part of the orders that are only placed."""
+AGED_NS: Final = 5 * DAY_NS
+"""How long the aged history is for every ten commands per order that rests in the end; it has some ten to twenty."""
+GATE_LATER_NS: Final = 1_000 * DAY_NS
+
 RESTORE_BAR: Final = 0.1
 """Time to restore a snapshot over that to replay what made it; less than this."""
 
@@ -72,6 +86,8 @@ class Run(Struct):
     seconds: float
     cpu_s: float
     state_hash: str
+    resting: int = 0
+    """Of a restore: orders in the books."""
 
 
 class Replay(Struct):
@@ -91,7 +107,10 @@ class Replay(Struct):
 class Restore(Struct):
     """CPU seconds until the engine stands; ratios are over ``replay_s``."""
 
+    history: str
     orders: int
+    """That rest in the end."""
+    entries: int
     journal_bytes: int
     snapshot_bytes: int
     replay_s: Spread
@@ -108,7 +127,7 @@ class Result(Struct):
     machine: Machine
     repeats: int
     replay: Replay
-    restore: Restore
+    restores: list[Restore]
 
 
 # ---------------------------------------------------------------------------------------------------------------- journals
@@ -123,6 +142,26 @@ def write_journal(folder: Path, entries: Iterable[Entry]) -> None:
             journal.append(batch[0].seq, batch[-1].seq, encode_batch(batch))
     finally:
         journal.close()
+
+
+def traded(orders: int, accounts: int, seed: int, step_ns: int = STEP_NS) -> Iterable[Entry]:
+    """bench.workload's mix from an empty book until so many rest, one command every ``step_ns``."""
+    for entry in grown(seed, accounts, orders):
+        command = entry.command
+        if type(command) is ListMarket:
+            command = ListMarket(later(command.spec))
+        yield Entry(entry.seq, START_NS + entry.seq * step_ns, command)
+
+
+def later(spec: MarketSpec) -> MarketSpec:
+    """The market with its gate where no history reaches it."""
+    return msgspec.structs.replace(
+        spec,
+        gate_ns=spec.gate_ns + GATE_LATER_NS,
+        period_start_ns=spec.period_start_ns + GATE_LATER_NS,
+        period_end_ns=spec.period_end_ns + GATE_LATER_NS,
+        settle_ns=spec.settle_ns + GATE_LATER_NS,
+    )
 
 
 def orders_that_rest(orders: int, accounts: int, seed: int) -> Iterable[Entry]:
@@ -173,7 +212,7 @@ def run_restore(snapshot: Path) -> Run:
     header, engine = read_snapshot(snapshot)
     seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
     assert engine.seq == header.seq
-    return Run(0, seconds, cpu_s, header.state_hash)  # which read_snapshot has compared
+    return Run(0, seconds, cpu_s, state_hash(engine), len(engine.open_orders()))
 
 
 # ------------------------------------------------------------------------------------------------------------------- bench
@@ -206,25 +245,29 @@ def measure_replay(
     )
 
 
-def measure_restore(folder: Path, orders: int, accounts: int, seed: int, repeats: int, quiet: bool) -> Restore:
+def measure_restore(folder: Path, history: str, entries: Iterable[Entry], orders: int, repeats: int, quiet: bool) -> Restore:
     """A snapshot beside the journal that made it."""
     bare, whole = folder / "bare", folder / "whole"
-    bare.mkdir()
-    write_journal(bare, orders_that_rest(orders, accounts, seed))
+    bare.mkdir(parents=True)
+    write_journal(bare, entries)
     shutil.copytree(bare, whole)
     made = fresh(make_snapshot, whole)
     snapshot = Path(made.path)
     replay, restore = [], []
-    for _ in progress(range(repeats), "restoring", quiet):
+    for _ in progress(range(repeats), f"restoring what was {history}", quiet):
         replay.append(fresh(run_recover, bare))
         restore.append(fresh(run_restore, snapshot))
     start = fresh(run_recover, whole)
     final = _same_hash([*replay, *restore, start])
     if final != made.state_hash:
         raise OutcomeError(f"the snapshot was made of {made.state_hash}, but {final} came out")
+    if restore[0].resting != orders:
+        raise OutcomeError(f"{restore[0].resting} orders rest in what was {history}, not {orders}")
     ratio = spread((mine.cpu_s / other.cpu_s for mine, other in zip(restore, replay, strict=True)), 3)
-    return Restore(
+    result = Restore(
+        history=history,
         orders=orders,
+        entries=made.seq,
         journal_bytes=(bare / JOURNAL).stat().st_size,
         snapshot_bytes=snapshot.stat().st_size,
         replay_s=spread(run.cpu_s for run in replay),
@@ -234,6 +277,8 @@ def measure_restore(folder: Path, orders: int, accounts: int, seed: int, repeats
         met=ratio.median < RESTORE_BAR,
         state_hash=final,
     )
+    shutil.rmtree(folder)
+    return result
 
 
 def _same_hash(runs: list[Run]) -> str:
@@ -258,8 +303,16 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="hashpit-bench-", dir=data) as name:
         folder = Path(name)
         replay = measure_replay(folder / "flow", commands, accounts, resting_orders, seed, repeats, quiet)
-        restore = measure_restore(folder, orders, accounts, seed, repeats, quiet)
-    return Result(where, repeats, replay, restore)
+        fewer = max(1, orders // TRADED_PART)
+        histories = (
+            ("placed", orders_that_rest(orders, accounts, seed), orders),
+            ("traded", traded(fewer, accounts, seed), fewer),
+            ("aged", traded(fewer, accounts, seed, AGED_NS // (10 * fewer)), fewer),
+        )
+        restores = [
+            measure_restore(folder / history, history, entries, count, repeats, quiet) for history, entries, count in histories
+        ]
+    return Result(where, repeats, replay, restores)
 
 
 def main(
@@ -297,13 +350,14 @@ def _show(result: Result) -> None:
     table.add_row("server", str(replay.server), str(replay.ratio_server))
     console.print(table)
     console.print(f"replay has at least {REPLAY_BAR} of the engine's rate: {'met' if replay.met else 'missed'}")
-    restore = result.restore
-    table = Table(f"{restore.orders:,} resting orders", "CPU seconds", "of replay's", "bytes")
-    table.add_row("replay", str(restore.replay_s), "1", f"{restore.journal_bytes:,}")
-    table.add_row("restore", str(restore.restore_s), str(restore.ratio), f"{restore.snapshot_bytes:,}")
-    table.add_row("start", f"{restore.start_s:,g}", "", "both")
-    console.print(table)
-    console.print(f"restore takes less than {RESTORE_BAR} of replay's time: {'met' if restore.met else 'missed'}")
+    for restore in result.restores:
+        title = f"{restore.entries:,} entries, {restore.history}: {restore.orders:,} rest"
+        table = Table(title, "CPU seconds", "of replay's", "bytes")
+        table.add_row("replay", str(restore.replay_s), "1", f"{restore.journal_bytes:,}")
+        table.add_row("restore", str(restore.restore_s), str(restore.ratio), f"{restore.snapshot_bytes:,}")
+        table.add_row("start", f"{restore.start_s:,g}", "", "both")
+        console.print(table)
+        console.print(f"restore takes less than {RESTORE_BAR} of replay's time: {'met' if restore.met else 'missed'}")
 
 
 if __name__ == "__main__":

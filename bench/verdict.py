@@ -190,8 +190,9 @@ def standing_up() -> Iterator[Line]:
     """5: replay and restore."""
     found = recovery.measure(REPLAY_COMMANDS, ACCOUNTS, RESTING, RESTORE_ORDERS, ROUNDS)
     yield line(5, "replay's rate over the engine's", ">=", recovery.REPLAY_BAR, found.replay.ratio)
-    what = f"restore of {RESTORE_ORDERS:,} resting orders over their replay"
-    yield line(5, what, "<", recovery.RESTORE_BAR, found.restore.ratio)
+    for one in found.restores:
+        what = f"restore of {one.orders:,} resting orders over the replay of their history, {one.history}"
+        yield line(5, what, "<", recovery.RESTORE_BAR, one.ratio)
 
 
 def growing() -> Iterator[Line]:

@@ -12,6 +12,7 @@ holds the book at its size. Same arguments, same entries, on every machine.
 """
 
 import random
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from engine.commands import Amend, Cancel, Command, CreateAccount, Deposit, Entry, ListMarket, Place
@@ -82,6 +83,18 @@ def build(seed: int = SEED, commands: int = COMMANDS, accounts: int = ACCOUNTS, 
     for _ in range(commands):
         builder.step()
     return Workload(setup, builder.entries, builder.counts)
+
+
+def grown(seed: int, accounts: int, resting: int) -> Iterator[Entry]:
+    """The mix from an empty book until so many orders rest."""
+    builder = _Builder(seed, resting)
+    builder.send(ListMarket(market()))
+    for number in range(accounts):
+        builder.create_account(f"trader-{number}")
+    while len(builder.open) < resting:
+        builder.step()
+        yield from builder.entries
+        builder.entries.clear()
 
 
 class _Builder:

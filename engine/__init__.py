@@ -11,9 +11,10 @@
     due.py delivery.py          what falls due, and when; from positions at the gate to settled money
     markets/                    one file per kind of market
     bare.py                     the book on its own, for research and comparison
+    columns.py                  orders as columns of numbers, and back
     snapshot.py invariants.py   dump, restore, state_hash; everything that must always be true
 
-The modules from members.py to core.py are compiled when there is a C compiler.
+The modules from members.py to columns.py are compiled when there is a C compiler.
 
 tests/test_architecture.py holds the exact order of imports.
 """

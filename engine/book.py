@@ -130,6 +130,38 @@ class Book:
             else:
                 del prices[bisect_left(prices, -price)]
 
+    def load(self, is_buy: bool, orders: list[Resting], count: int) -> None:
+        """Fill an empty side with the last ``count`` of ``orders``, which are in priority order; they are taken off the list.
+
+        No place is searched, and every order is looked at once: O(count).
+        """
+        levels = self.bids if is_buy else self.asks
+        prices = self._bid_prices if is_buy else self._ask_prices
+        assert not levels, "the side is not empty"
+        level: Level | None = None
+        head: Resting | None = None
+        for _ in range(count):
+            order = orders.pop()
+            price = order.price
+            if level is None or level.price != price:
+                level = Level(price)
+                levels[price] = level
+                prices.append(price if is_buy else -price)
+                level.tail = order
+            else:
+                order.next = head
+                if head is not None:
+                    head.prev = order
+            level.head = order
+            level.qty += order.remaining
+            order.level = level
+            head = order
+        if prices:
+            if is_buy:
+                self.best_bid = prices[-1]
+            else:
+                self.best_ask = -prices[-1]
+
     def bids_best_first(self) -> list[tuple[int, int]]:
         """``(price, qty)`` per bid level, highest price first. O(levels)."""
         return [(price, self.bids[price].qty) for price in reversed(self._bid_prices)]

@@ -223,9 +223,12 @@ class Engine:
                 del outcomes[key]
             self._forget_ns = memory(remembered[0])[0] + self.limits.client_order_id_ns if remembered else NEVER
 
-    def recall(self, account_id: int, key: str, outcome: Order | Rejected | BalanceChanged, ts_ns: int) -> None:
-        """Remember an outcome that a snapshot tells of; oldest first."""
-        self._remember(self.accounts[account_id], key, outcome, ts_ns)
+    def recall(self, remembered: list[Order | tuple[int, int, str]]) -> None:
+        """Remember what a snapshot tells of, oldest first; takes it off the list. The accounts know the outcomes already."""
+        if remembered:
+            self._forget_ns = memory(remembered[0])[0] + self.limits.client_order_id_ns
+        while remembered:
+            self.remembered.appendleft(remembered.pop())
 
     # --------------------------------------------------------------------------------------------------------- refusals
 

@@ -32,6 +32,11 @@ class Due:
         if due_ns < self.next_ns:
             self.next_ns = due_ns
 
+    def load(self, entries: list[tuple[int, int, int | str]]) -> None:
+        """Put many entries on the agenda. O(n log n)."""
+        self.entries.update(entries)
+        self.next_ns = self.entries[0][0] if self.entries else NEVER
+
     def discard(self, due_ns: int, kind: int, key: int | str) -> None:
         """Take an entry off the agenda, if it is there. O(log n)."""
         self.entries.discard((due_ns, kind, key))

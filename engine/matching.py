@@ -178,10 +178,25 @@ class Matching:
             self.due.add(order.expires_ns, EXPIRY, order.order_id)
             self.expiring[order.order_id] = order
         if order.reduce_only:
-            position = account.positions[market.symbol]
-            insort(position.reduce_only, order.order_id)
-            position.reduce_only_qty += order.remaining
-            market.reduce_only_orders += 1
+            self._cover(order, market)
+
+    def load(self, orders: list[Order], markets: dict[str, Market]) -> None:
+        """Note of orders that a snapshot put into the book what ``rest`` would have noted."""
+        expiries: list[tuple[int, int, int | str]] = []
+        for order in orders:
+            if order.expires_ns:
+                expiries.append((order.expires_ns, EXPIRY, order.order_id))
+                self.expiring[order.order_id] = order
+            if order.reduce_only:
+                self._cover(order, markets[order.market])
+        self.due.load(expiries)
+
+    def _cover(self, order: Order, market: Market) -> None:
+        """A resting reduce-only order covers a part of its account's position."""
+        position = order.account.positions[market.symbol]
+        insort(position.reduce_only, order.order_id)
+        position.reduce_only_qty += order.remaining
+        market.reduce_only_orders += 1
 
     def unrest(self, order: Order, account: Account, market: Market) -> None:
         """Undo ``rest``, with what still remains."""

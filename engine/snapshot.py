@@ -5,52 +5,31 @@ same ``state_hash``. Everything is written in a canonical order, so nothing depe
 """
 
 from hashlib import blake2b
-from typing import Final
+from typing import Annotated, Final, cast
 
-from msgspec import Struct, ValidationError, msgpack
+from msgspec import Meta, Struct, ValidationError, msgpack
 
 from engine.accounts import Account, Order, Position
-from engine.core import Engine, memory
-from engine.events import Accepted, BalanceChanged, Rejected
+from engine.book import Resting
+from engine.columns import (
+    BLOCK,
+    COLUMNS,
+    Remembered,
+    decode_answers,
+    decode_orders,
+    encode_answers,
+    encode_orders,
+    known_orders,
+)
+from engine.core import Engine
+from engine.due import EXPIRY
+from engine.events import BalanceChanged, Rejected
 from engine.limits import Limits
 from engine.markets.dated import Delivery, Market
-from engine.types import (
-    DeliveryState,
-    MarketSpec,
-    MarketState,
-    OrderStatus,
-    OrderType,
-    PostOnly,
-    SelfTradePrevention,
-    TimeInForce,
-)
+from engine.types import DeliveryState, MarketSpec, MarketState
 
 FORMAT: Final = 2
 """Version of the layout below; a snapshot of another one is refused and the journal replayed instead."""
-
-
-class _Order(Struct, array_like=True, gc=False):
-    order_id: int
-    account: int
-    market: str
-    is_buy: bool
-    order_type: OrderType
-    price: int
-    qty: int
-    time_in_force: TimeInForce
-    post_only: PostOnly
-    reduce_only: bool
-    self_trade_prevention: SelfTradePrevention
-    expires_ns: int
-    client_order_id: str
-    ts_ns: int
-    account_seq: int
-    unit_hold: int
-    filled: int
-    remaining: int
-    status: OrderStatus
-    forget: bool
-    answer: Accepted | None
 
 
 class _Position(Struct, array_like=True):
@@ -76,9 +55,18 @@ class _Market(Struct, array_like=True):
     state: MarketState
     last_price: int
     trade_id: int
-    bids: list[_Order]
-    asks: list[_Order]
+    bids: int
+    asks: int
     deliveries: list[int]
+
+
+class _Orders(Struct, array_like=True):
+    """Up to BLOCK orders in the columns of :mod:`engine.columns`, their client order ids as lines of one text."""
+
+    columns: Annotated[list[int | bytes], Meta(min_length=COLUMNS, max_length=COLUMNS)]
+    keys: str
+    answers: int
+    answer_columns: list[int | bytes]
 
 
 class _Delivery(Struct, array_like=True):
@@ -100,15 +88,14 @@ class _Delivery(Struct, array_like=True):
     shares: int
 
 
-class _Remembered(Struct, array_like=True):
-    """One remembered outcome: an open order (by id), a closed one, or an event."""
+class _Told(Struct, array_like=True):
+    """A remembered outcome that is no order, and its place from 1 among all that are remembered."""
 
+    place: int
     placed_ns: int
     account: int
     key: str
-    open_order: int = 0
-    closed: _Order | None = None
-    event: Rejected | BalanceChanged | None = None
+    event: Rejected | BalanceChanged
 
 
 class _Snapshot(Struct, array_like=True):
@@ -122,8 +109,17 @@ class _Snapshot(Struct, array_like=True):
     accounts: list[_Account]
     markets: list[_Market]
     deliveries: list[_Delivery]
-    remembered: list[_Remembered]
-    due: list[tuple[int, int, int | str]]
+    symbols: list[str]
+    """Names that the orders' column of markets counts in: those of ``markets``, then of closed orders' older ones."""
+    orders: list[_Orders]
+    """Open ones, and closed ones that are remembered, account by account in order of their ids: each account's tables are then
+    filled while the processor has them at hand."""
+    queued: int
+    """How many rest: market by market the bids and asks, best first, as the column of places in the books counts."""
+    remembered: int
+    told: list[_Told]
+    due: list[tuple[int, int, str]]
+    """Without the expiries of orders, which the orders tell."""
 
 
 _ENCODER: Final = msgpack.Encoder()
@@ -132,20 +128,17 @@ _DECODER: Final = msgpack.Decoder(_Snapshot)
 
 def dump(engine: Engine) -> bytes:
     """The engine's state as MessagePack. O(everything)."""
-    accounts = []
-    for account_id in sorted(engine.accounts):
-        account = engine.accounts[account_id]
-        accounts.append(
-            _Account(
-                account_id,
-                account.name,
-                account.balance,
-                account.held,
-                account.event_seq,
-                [_position(symbol, account.positions[symbol]) for symbol in sorted(account.positions)],
-                [(symbol, *account.destinations[symbol]) for symbol in sorted(account.destinations)],
-            )
-        )
+    accounts = [engine.accounts[account_id] for account_id in sorted(engine.accounts)]
+    markets = [engine.markets[symbol] for symbol in sorted(engine.markets)]
+    symbols = [market.symbol for market in markets]
+    queue: list[Order] = []
+    saved_markets = [_market(market, queue) for market in markets]
+    queued = {order.order_id: place for place, order in enumerate(queue, 1)}
+    places, told = _remembered(engine)
+    orders = [order for account in accounts for order in known_orders(account)]
+    symbols += sorted({order.market for order in orders} - engine.markets.keys())
+    account_rows = {account.account_id: row for row, account in enumerate(accounts)}
+    market_rows = {symbol: row for row, symbol in enumerate(symbols)}
     return _ENCODER.encode(
         _Snapshot(
             FORMAT,
@@ -155,54 +148,76 @@ def dump(engine: Engine) -> bytes:
             engine.next_account,
             engine.delivering.next_delivery,
             engine.deposited,
-            accounts,
-            [_market(engine.markets[symbol]) for symbol in sorted(engine.markets)],
+            [_account(account) for account in accounts],
+            saved_markets,
             [_delivery(engine.deliveries[delivery_id]) for delivery_id in sorted(engine.deliveries)],
-            [_remembered(engine, *memory(item)) for item in engine.remembered],
-            list(engine.due.entries),
+            symbols,
+            [
+                _orders(orders[start : start + BLOCK], queued, places, account_rows, market_rows)
+                for start in range(0, len(orders), BLOCK)
+            ],
+            len(queue),
+            len(engine.remembered),
+            told,
+            [(due_ns, kind, str(key)) for due_ns, kind, key in engine.due.entries if kind != EXPIRY],
         )
     )
 
 
 def state_hash(engine: Engine) -> str:
     """BLAKE2b-256 of the dump, in hex: equal for equal states, on every machine and build."""
-    return blake2b(dump(engine), digest_size=32).hexdigest()
+    return hash_of(dump(engine))
 
 
-def restore(snapshot: bytes) -> Engine:
-    """The engine that ``dump`` wrote. Raises ValueError when the bytes are no snapshot of this format."""
+def hash_of(snapshot: bytes | memoryview) -> str:
+    """The ``state_hash`` of the engine that ``snapshot`` was dumped of."""
+    return blake2b(snapshot, digest_size=32).hexdigest()
+
+
+def restore(snapshot: bytes | memoryview) -> Engine:
+    """The engine that ``dump`` wrote. Raises ValueError when the bytes are no snapshot of this format. O(everything)."""
     try:
         state = _DECODER.decode(snapshot)
     except ValidationError as error:
         raise ValueError(f"not a snapshot of format {FORMAT}: {error}") from error
     if state.format != FORMAT:
         raise ValueError(f"snapshot format {state.format}; this engine reads format {FORMAT}")
+    try:
+        return _restore(state)
+    except (LookupError, AssertionError) as error:
+        raise ValueError(f"not a snapshot of format {FORMAT}: {error!r}") from error
+
+
+def _restore(state: _Snapshot) -> Engine:
     engine = Engine(state.limits)
     engine.seq = state.seq
     engine.ts_ns = state.ts_ns
     engine.next_account = state.next_account
     engine.delivering.next_delivery = state.next_delivery
     engine.deposited = state.deposited
-    for spec in state.markets:
-        _restore_market(engine, spec)
-    for saved in state.accounts:
-        _restore_account(engine, saved)
     for listed in state.markets:
-        market = engine.markets[listed.spec.symbol]
-        for order in listed.bids + listed.asks:
-            _rest(engine, market, _restore_order(engine, order))
+        _restore_market(engine, listed)
+    accounts = [_restore_account(engine, saved) for saved in state.accounts]
+    remembered: list[Remembered | None] = [None] * state.remembered
+    queue: list[Order | None] = [None] * state.queued
+    special: list[Order] = []
+    for block in state.orders:
+        orders = decode_orders(block.columns, block.keys.split("\n"), accounts, state.symbols, queue, remembered, special)
+        if block.answers:
+            decode_answers(block.answer_columns, block.answers, orders)
+    for saved in reversed(state.markets):
+        book = engine.markets[saved.spec.symbol].book
+        book.load(False, cast("list[Resting]", queue), saved.asks)
+        book.load(True, cast("list[Resting]", queue), saved.bids)
+    engine.matching.open_orders = state.queued
+    engine.matching.load(special, engine.markets)
     for item in state.deliveries:
         _restore_delivery(engine, item)
-    for remembered in state.remembered:
-        _restore_outcome(engine, remembered)
-    for due_ns, kind, key in state.due:
-        # orders put their own expiries back when they came to rest
-        engine.due.discard(due_ns, kind, key)
-        engine.due.add(due_ns, kind, key)
-    for open_order in engine.open_orders():
-        # its id is past its time: it is remembered for as long as the order lives, and no longer in the queue
-        if open_order.forget:
-            open_order.account.outcomes[open_order.client_order_id] = open_order
+    for told in state.told:
+        engine.accounts[told.account].outcomes[told.key] = told.event
+        remembered[told.place - 1] = (told.placed_ns, told.account, told.key)
+    engine.recall(cast("list[Remembered]", remembered))
+    engine.due.load(cast("list[tuple[int, int, int | str]]", state.due))
     return engine
 
 
@@ -211,45 +226,41 @@ def _position(symbol: str, position: Position) -> _Position:
     return _Position(symbol, position.qty, str(position.basis), position.bond, str(position.realized))
 
 
-def _order(order: Order) -> _Order:
-    return _Order(
-        order.order_id,
-        order.account.account_id,
-        order.market,
-        order.is_buy,
-        order.order_type,
-        order.price,
-        order.qty,
-        order.time_in_force,
-        order.post_only,
-        order.reduce_only,
-        order.self_trade_prevention,
-        order.expires_ns,
-        order.client_order_id,
-        order.ts_ns,
-        order.account_seq,
-        order.unit_hold,
-        order.filled,
-        order.remaining,
-        order.status,
-        order.forget,
-        order.answer,
+def _account(account: Account) -> _Account:
+    return _Account(
+        account.account_id,
+        account.name,
+        account.balance,
+        account.held,
+        account.event_seq,
+        [_position(symbol, account.positions[symbol]) for symbol in sorted(account.positions)],
+        [(symbol, *account.destinations[symbol]) for symbol in sorted(account.destinations)],
     )
 
 
-def _side(market: Market, is_buy: bool) -> list[_Order]:
-    return [_order(order) for order in market.book.orders_best_first(is_buy) if isinstance(order, Order)]
+def _market(market: Market, queue: list[Order]) -> _Market:
+    """The market; its orders are put behind ``queue``."""
+    before = len(queue)
+    queue += cast("list[Order]", market.book.orders_best_first(True))
+    bids = len(queue) - before
+    queue += cast("list[Order]", market.book.orders_best_first(False))
+    asks = len(queue) - before - bids
+    return _Market(market.spec, market.state, market.last_price, market.trade_id, bids, asks, list(market.deliveries))
 
 
-def _market(market: Market) -> _Market:
-    return _Market(
-        market.spec,
-        market.state,
-        market.last_price,
-        market.trade_id,
-        _side(market, True),
-        _side(market, False),
-        list(market.deliveries),
+def _orders(
+    orders: list[Order],
+    queued: dict[int, int],
+    places: dict[int, int],
+    account_rows: dict[int, int],
+    market_rows: dict[str, int],
+) -> _Orders:
+    answered = [row for row, order in enumerate(orders) if order.answer is not None]
+    return _Orders(
+        encode_orders(orders, queued, places, account_rows, market_rows),
+        "\n".join([order.client_order_id for order in orders]),
+        len(answered),
+        encode_answers(answered, [orders[row] for row in answered]) if answered else [],
     )
 
 
@@ -275,40 +286,19 @@ def _delivery(delivery: Delivery) -> _Delivery:
     )
 
 
-def _remembered(engine: Engine, placed_ns: int, account: int, key: str) -> _Remembered:
-    outcome = engine.accounts[account].outcomes[key]
-    if not isinstance(outcome, Order):
-        return _Remembered(placed_ns, account, key, event=outcome)
-    if outcome.status is OrderStatus.OPEN:
-        return _Remembered(placed_ns, account, key, open_order=outcome.order_id)
-    return _Remembered(placed_ns, account, key, closed=_order(outcome))
-
-
-def _restore_order(engine: Engine, saved: _Order) -> Order:
-    order = Order(
-        saved.order_id,
-        engine.accounts[saved.account],
-        saved.market,
-        saved.is_buy,
-        saved.order_type,
-        saved.price,
-        saved.qty,
-        saved.time_in_force,
-        saved.post_only,
-        saved.reduce_only,
-        saved.self_trade_prevention,
-        saved.expires_ns,
-        saved.client_order_id,
-        saved.ts_ns,
-        saved.account_seq,
-        saved.unit_hold,
-    )
-    order.filled = saved.filled
-    order.remaining = saved.remaining
-    order.status = saved.status
-    order.forget = saved.forget
-    order.answer = saved.answer
-    return order
+def _remembered(engine: Engine) -> tuple[dict[int, int], list[_Told]]:
+    """By id the places from 1 of orders among what is remembered, and the other outcomes."""
+    places: dict[int, int] = {}
+    told: list[_Told] = []
+    for place, item in enumerate(engine.remembered, 1):
+        if isinstance(item, Order):
+            places[item.order_id] = place
+        else:
+            placed_ns, account, key = item
+            event = engine.accounts[account].outcomes[key]
+            assert not isinstance(event, Order), key
+            told.append(_Told(place, placed_ns, account, key, event))
+    return places, told
 
 
 def _restore_market(engine: Engine, saved: _Market) -> None:
@@ -320,7 +310,7 @@ def _restore_market(engine: Engine, saved: _Market) -> None:
     engine.markets[market.symbol] = market
 
 
-def _restore_account(engine: Engine, saved: _Account) -> None:
+def _restore_account(engine: Engine, saved: _Account) -> Account:
     account = engine.accounts.get(saved.account_id)
     if account is None:
         account = Account(saved.account_id, saved.name)
@@ -338,13 +328,7 @@ def _restore_account(engine: Engine, saved: _Account) -> None:
     for symbol, url, worker in saved.destinations:
         account.destinations[symbol] = (url, worker)
         engine.markets[symbol].destined.append(account.account_id)
-
-
-def _rest(engine: Engine, market: Market, order: Order) -> None:
-    account = order.account
-    account.orders[order.order_id] = order
-    engine.matching.open_orders += 1
-    engine.matching.rest(order, account, market)
+    return account
 
 
 def _restore_delivery(engine: Engine, saved: _Delivery) -> None:
@@ -367,15 +351,3 @@ def _restore_delivery(engine: Engine, saved: _Delivery) -> None:
     delivery.waited_hashes = int(saved.waited_hashes)
     delivery.shares = saved.shares
     engine.deliveries[delivery.delivery_id] = delivery
-
-
-def _restore_outcome(engine: Engine, saved: _Remembered) -> None:
-    outcome: Order | Rejected | BalanceChanged | None
-    if saved.open_order:
-        outcome = engine.accounts[saved.account].orders[saved.open_order]
-    elif saved.closed is not None:
-        outcome = _restore_order(engine, saved.closed)
-    else:
-        outcome = saved.event
-    assert outcome is not None, saved.key
-    engine.recall(saved.account, saved.key, outcome, saved.placed_ns)

@@ -8,7 +8,7 @@ views.py history.py         engine state -> messages; recent orders and fills of
 records.py                  the Structs that history and channels keep
 auth.py ratelimit.py        keys and signatures; budgets (time is a parameter, as in all of the above)
 sequencer.py journal.py     the only writer: stamp, group commit, apply; entries <-> rows
-recovery.py                 snapshot + tail -> engine
+recovery.py collector.py    snapshot + tail -> engine; when garbage is collected
 channels/ feeds.py          one file per feed; their registry
 config.py log.py            config.toml; structlog
 algorithms.py listings.py   registry of algorithms; dated markets and their lister

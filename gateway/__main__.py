@@ -13,7 +13,6 @@ prefer_source()
 
 import argparse
 import asyncio
-import gc
 import os
 import resource
 import signal
@@ -32,6 +31,7 @@ from engine.events import Event
 from engine.limits import SECOND_NS
 from gateway import log
 from gateway.auth import KeyStore, KeyStoreError
+from gateway.collector import Collector, paused
 from gateway.config import Config, ConfigError, check, load
 from gateway.exchange import Exchange, Taking
 from gateway.feeds import TICK_MS, Feeds
@@ -62,21 +62,19 @@ def run(data_dir: Path, config: Config) -> int:
         feeds.load(entry, events)
         history.load(events)
 
-    with show_progress() as progress:
-        recovered = recover(
-            data_dir,
-            on_entry=replayed,
-            progress=progress,
-            warn=lambda problem: logger.warning("snapshot not used", problem=problem),
-        )
-    # What recovery built lives as long as the process: the collector need not look at it again and again.
-    gc.collect()
-    gc.freeze()
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(serve(data_dir, config, recovered, feeds, history))
-    finally:
-        recovered.journal.close()
+    with paused():
+        with show_progress() as progress:
+            recovered = recover(
+                data_dir,
+                on_entry=replayed,
+                progress=progress,
+                warn=lambda problem: logger.warning("snapshot not used", problem=problem),
+            )
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                return runner.run(serve(data_dir, config, recovered, feeds, history))
+        finally:
+            recovered.journal.close()
 
 
 async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Feeds, history: History) -> int:
@@ -113,6 +111,8 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
         archive=config.snapshot.archive,
     )
 
+    collector = Collector()
+
     async def keep_time() -> None:
         """What has to happen as time passes, whether or not anybody trades."""
         listed_ns = clock()
@@ -127,6 +127,7 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
             feeds.tick(now_ns)
             exchange.tick(now_ns)
             server.tick(now_ns)
+            collector.step()
             await asyncio.sleep(TICK_MS / 1_000)
 
     stop_on_signals(end)
@@ -138,6 +139,7 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
         await sequencer.drain()
         await server.start()
         snapshotter.start()
+        collector.start()
         timekeeper = asyncio.create_task(keep_time())
         # A bug in what the clock drives must not leave an exchange that stands still.
         timekeeper.add_done_callback(lambda task: None if task.cancelled() else end(task.exception()))
@@ -170,6 +172,7 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
         else:
             await server.close_all(Close.FAILED, "the exchange failed and stops")
         sequencer.close()
+        collector.stop()
     if failure is not None:
         bug = None if isinstance(failure, JournalError) else failure
         logger.error("stopped by a failure", problem=str(failure), seq=engine.seq, exc_info=bug)

@@ -87,15 +87,17 @@ class Feeds:
         # Markets with something to say at the next tick; a dict because order matters.
         self._touched: dict[str, None] = {}
         self._minute = 0
-        self._loaded: deque[tuple[int, Event]] = deque(maxlen=self._limits.all_max)
+        # What the last entries that recovery replays did, and when.
+        self._loaded: deque[tuple[int, list[Event]]] = deque(maxlen=self._limits.all_max)
         self._status = StatusChannel(self._subscriptions)
         self._public[self._status.name] = self._status
 
     # ---------------------------------------------------------------------------------------------------------- start
 
     def load(self, entry: Entry, events: list[Event]) -> None:
-        """Remember the events of an entry that recovery replays; the latest of them are kept."""
-        self._loaded.extend((entry.ts_ns, event) for event in events)
+        """Remember the events of an entry that recovery replays, if it has any; the latest of them are kept."""
+        if events:
+            self._loaded.append((entry.ts_ns, events))
 
     def start(self, engine: Engine, reads: Reads) -> None:
         """Begin where the engine stands, with everything in it durable; ``reads`` is the sequencer."""
@@ -105,7 +107,8 @@ class Feeds:
             channels.depth.asks.load(market.book.asks_best_first())
             self._status.load(market.spec, market.state)
         self._accounts = Accounts(engine, reads, self._terms, self._subscriptions, self._limits)
-        for ts_ns, event in self._loaded:
+        loaded = [(ts_ns, event) for ts_ns, events in self._loaded for event in events]
+        for ts_ns, event in loaded[-self._limits.all_max :]:
             self._accounts.load(event, ts_ns)
             if type(event) is Trade and event.market in self._markets:
                 known = self._markets[event.market]

@@ -84,8 +84,10 @@ class History:
 
     def load(self, events: list[Event]) -> None:
         """Take in the fills of an entry that recovery replayed, before :meth:`start`."""
+        if len(events) == 1:
+            return  # a trade comes after the answer of the order that took
         for event in events:
-            if isinstance(event, Trade):
+            if type(event) is Trade:
                 self._fill(event)
 
     def publish(self, events: list[Event]) -> None:

@@ -30,7 +30,8 @@ from engine.commands import Entry
 from engine.core import Engine
 from engine.events import Event
 from engine.limits import Limits
-from engine.snapshot import dump, restore, state_hash
+from engine.snapshot import dump, hash_of, restore, state_hash
+from gateway.collector import paused
 from gateway.journal import (
     Journal,
     JournalCorrupt,
@@ -39,6 +40,7 @@ from gateway.journal import (
     JournalReader,
     Progress,
     archive_paths,
+    row_entries,
     sync_directory,
     wal_fault,
     write_archive,
@@ -48,7 +50,7 @@ JOURNAL: Final = "journal.db"
 SNAPSHOTS: Final = "snapshots"
 ARCHIVE: Final = "archive"
 
-SNAPSHOT_FORMAT: Final = 1
+SNAPSHOT_FORMAT: Final = 2
 SNAPSHOTS_KEPT: Final = 3
 """Older snapshots are removed once a new one is verified; entries before the oldest kept one may be archived."""
 SNAPSHOT_EVERY_ENTRIES: Final = 1_000_000
@@ -105,60 +107,71 @@ def snapshot_paths(data_dir: Path) -> list[Path]:
 
 
 def read_snapshot(path: Path) -> tuple[SnapshotHeader, Engine]:
-    """The engine that ``path`` holds, proven by checksum and state hash. Raises SnapshotError.
+    """The engine that ``path`` holds. Raises SnapshotError.
 
-    A file is one line of JSON (the header), the engine's dump, and BLAKE2b-128 over both.
+    A file is one line of JSON (the header), BLAKE2b-128 over it, and the engine's dump, whose hash is the header's
+    ``state_hash``: what was written is read. That it restores to the state it was made of was proven when it was written.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise SnapshotError(f"{path} cannot be read: {error}") from error
-    content, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
-    if blake2b(content, digest_size=_CHECKSUM_BYTES).digest() != checksum:
-        raise SnapshotError(f"{path} is damaged: its checksum does not match its content")
-    line, _, body = content.partition(b"\n")
+    line = data[: data.find(b"\n") + 1]
     try:
         header = msgspec.json.decode(line, type=SnapshotHeader)
     except msgspec.DecodeError as error:
-        raise SnapshotError(f"{path} has an unreadable header: {error}") from error
+        raise SnapshotError(f"{path} is damaged: its header cannot be read") from error
     if header.format != SNAPSHOT_FORMAT:
         raise SnapshotError(f"{path} has snapshot format {header.format}, this program reads format {SNAPSHOT_FORMAT}")
+    start = len(line) + _CHECKSUM_BYTES
+    if _checksum(line) != data[len(line) : start]:
+        raise SnapshotError(f"{path} is damaged: its checksum does not match its header")
+    body = memoryview(data)[start:]
+    if len(body) != header.body_bytes or hash_of(body) != header.state_hash:
+        raise SnapshotError(f"{path} is damaged: its state hash does not match its content")
     try:
-        engine = restore(body)
+        with paused():
+            engine = restore(body)
     except Exception as error:
         # The content is what was written, so this is a dump of another version of the engine.
         raise SnapshotError(f"{path} cannot be restored by this version: {error!r}") from error
-    if engine.seq != header.seq or state_hash(engine) != header.state_hash:
+    if engine.seq != header.seq:
         raise SnapshotError(f"{path} does not restore to the state that it was made of")
     return header, engine
 
 
-def write_snapshot(data_dir: Path, engine: Engine, epoch: str, journal_checksum: bytes) -> Path:
-    """Write and verify a snapshot of ``engine``; it has its name only when it is complete. Raises SnapshotError."""
+def _checksum(line: bytes) -> bytes:
+    return blake2b(line, digest_size=_CHECKSUM_BYTES).digest()
+
+
+def write_snapshot(data_dir: Path, engine: Engine, epoch: str, journal_checksum: bytes) -> SnapshotHeader:
+    """Write a snapshot of ``engine``, read it back and prove that it restores to the same state; the file has its name only
+    then. Raises SnapshotError.
+    """
     directory = data_dir / SNAPSHOTS
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     body = dump(engine)
-    header = SnapshotHeader(
-        SNAPSHOT_FORMAT, epoch, engine.seq, engine.ts_ns, state_hash(engine), journal_checksum.hex(), len(body)
-    )
-    content = msgspec.json.encode(header) + b"\n" + body
+    header = SnapshotHeader(SNAPSHOT_FORMAT, epoch, engine.seq, engine.ts_ns, hash_of(body), journal_checksum.hex(), len(body))
+    line = msgspec.json.encode(header) + b"\n"
     path = directory / f"snapshot-{engine.seq:020d}.bin"
     draft = directory / f"draft-{os.getpid()}.tmp"
     try:
         draft.touch(mode=0o600)
         with draft.open("wb") as file:
-            file.write(content)
-            file.write(blake2b(content, digest_size=_CHECKSUM_BYTES).digest())
+            file.write(line)
+            file.write(_checksum(line))
+            file.write(body)
             file.flush()
             os.fsync(file.fileno())
-        read_snapshot(draft)
+        if state_hash(read_snapshot(draft)[1]) != header.state_hash:
+            raise SnapshotError(f"{path} does not restore to the state that it was made of")
         draft.rename(path)
         sync_directory(directory)
     except OSError as error:
         raise SnapshotError(f"{path} cannot be written: {error}") from error
     finally:
         draft.unlink(missing_ok=True)
-    return path
+    return header
 
 
 # --------------------------------------------------------------------------------------------------------------- recovery
@@ -188,14 +201,10 @@ def recover(
     _refuse_lost_journal(data_dir)
     journal = Journal(data_dir / JOURNAL, limits, progress)
     try:
-        engine = _restore_newest(data_dir, journal, warn or _ignore)
-        start = engine.seq
-        for entry in _history(data_dir, journal, start):
-            events = _apply(engine, entry)
-            if on_entry is not None:
-                on_entry(entry, events)
-            if progress is not None and entry.seq % PROGRESS_ENTRIES == 0:
-                progress("replaying the journal", entry.seq - start, journal.last_seq - start)
+        with paused():
+            engine = _restore_newest(data_dir, journal, warn or _ignore)
+            start = engine.seq
+            _replay(engine, _history(data_dir, journal, start), journal.last_seq, on_entry, progress)
     except BaseException:
         journal.close()
         raise
@@ -222,14 +231,34 @@ def _ignore(message: str) -> None:
     """For callers that do not want to hear of it."""
 
 
-def _apply(engine: Engine, entry: Entry) -> list[Event]:
-    try:
-        return engine.apply(entry)
-    except Exception as error:
-        raise RecoveryError(
-            f"the engine failed at journaled entry {entry.seq} ({type(entry.command).__name__}): {error!r}. This is a bug, or "
-            f"the journal was written by a version with other rules: start the version that wrote it"
-        ) from error
+def _replay(
+    engine: Engine,
+    history: Iterator[list[Entry]],
+    last_seq: int,
+    on_entry: OnEntry | None = None,
+    progress: Progress | None = None,
+    what: str = "replaying the journal",
+) -> None:
+    """Apply the history up to ``last_seq``: rows behind it were written since the journal was opened. Raises RecoveryError."""
+    apply = engine.apply
+    start = engine.seq
+    told = start // PROGRESS_ENTRIES
+    for entries in history:
+        if entries[0].seq > last_seq:
+            return
+        for entry in entries:
+            try:
+                events = apply(entry)
+            except Exception as error:
+                raise RecoveryError(
+                    f"the engine failed at journaled entry {entry.seq} ({type(entry.command).__name__}): {error!r}. This is a "
+                    f"bug, or the journal was written by a version with other rules: start the version that wrote it"
+                ) from error
+            if on_entry is not None:
+                on_entry(entry, events)
+        if progress is not None and engine.seq // PROGRESS_ENTRIES > told:
+            told = engine.seq // PROGRESS_ENTRIES
+            progress(what, engine.seq - start, last_seq - start)
 
 
 def _restore_newest(data_dir: Path, journal: JournalReader, warn: Callable[[str], None]) -> Engine:
@@ -257,16 +286,22 @@ def _restore_newest(data_dir: Path, journal: JournalReader, warn: Callable[[str]
     return Engine(journal.limits)
 
 
-def _history(data_dir: Path, journal: JournalReader, after_seq: int) -> Iterator[Entry]:
-    """The entries after ``after_seq``, out of archives as far as the journal does not reach back.
+def _history(data_dir: Path, journal: JournalReader, after_seq: int) -> Iterator[list[Entry]]:
+    """The entries after ``after_seq``, row by row, out of archives as far as the journal does not reach back.
 
     An entry's archive is looked for when it is needed: a running server may archive while this reads.
     """
     while after_seq < journal.base_seq:
         with _archive_of(data_dir, journal, after_seq) as archive:
-            yield from archive.entries(after_seq)
+            yield from _rows(archive, after_seq)
             after_seq = archive.last_seq
-    yield from journal.entries(after_seq)
+    yield from _rows(journal, after_seq)
+
+
+def _rows(journal: JournalReader, after_seq: int) -> Iterator[list[Entry]]:
+    for row in journal.rows(after_seq):
+        entries = row_entries(row)
+        yield entries if row.first_seq > after_seq else entries[after_seq + 1 - row.first_seq :]
 
 
 @contextmanager
@@ -305,23 +340,20 @@ def make_snapshot(
     ``archive``). Raises RecoveryError, SnapshotError or JournalError; the snapshots and rows from before are still there then.
     """
     assert keep >= 1, keep
-    with _open_journal(data_dir) as journal, _only_one(data_dir / SNAPSHOTS):
+    with _open_journal(data_dir) as journal, _only_one(data_dir / SNAPSHOTS), paused():
         engine = _restore_newest(data_dir, journal, _ignore)
         start = engine.seq
-        for entry in _history(data_dir, journal, start):
-            if entry.seq > journal.last_seq:
-                break  # written since the journal was opened
-            _apply(engine, entry)
-            if progress is not None and entry.seq % PROGRESS_ENTRIES == 0:
-                progress("replaying the journal", entry.seq - start, journal.last_seq - start)
+        _replay(engine, _history(data_dir, journal, start), journal.last_seq, None, progress)
         path = data_dir / SNAPSHOTS / f"snapshot-{engine.seq:020d}.bin"
         if engine.seq > start or not path.exists():
-            path = write_snapshot(data_dir, engine, journal.epoch, journal.last_checksum)
+            hashed = write_snapshot(data_dir, engine, journal.epoch, journal.last_checksum).state_hash
+        else:
+            hashed = state_hash(engine)
         kept, old = snapshot_paths(data_dir)[:keep], snapshot_paths(data_dir)[keep:]
         for file in old:
             file.unlink()
         archived_seq = _archive(data_dir, journal, _seq_of(kept[-1])) if archive and len(kept) == keep else 0
-        return SnapshotResult(str(path), engine.seq, state_hash(engine), engine.seq - start, archived_seq)
+        return SnapshotResult(str(path), engine.seq, hashed, engine.seq - start, archived_seq)
 
 
 def _seq_of(path: Path) -> int:
@@ -564,15 +596,13 @@ def _verify_replay(
     data_dir: Path, journal: JournalReader, hashes: dict[int, str], findings: Findings, progress: Progress | None
 ) -> None:
     engine = Engine(journal.limits)
+
+    def compare(entry: Entry, events: list[Event]) -> None:
+        if entry.seq in hashes and state_hash(engine) != hashes[entry.seq]:
+            findings.faults.append(f"the snapshot at entry {entry.seq} is not what a replay from entry 1 gives")
+
     try:
-        for entry in _history(data_dir, journal, 0):
-            if entry.seq > journal.last_seq:
-                break
-            _apply(engine, entry)
-            if entry.seq in hashes and state_hash(engine) != hashes[entry.seq]:
-                findings.faults.append(f"the snapshot at entry {entry.seq} is not what a replay from entry 1 gives")
-            if progress is not None and entry.seq % PROGRESS_ENTRIES == 0:
-                progress("replaying everything", entry.seq, journal.last_seq)
+        _replay(engine, _history(data_dir, journal, 0), journal.last_seq, compare, progress, "replaying everything")
     except (RecoveryError, JournalError) as error:
         findings.faults.append(str(error))
         return

@@ -124,6 +124,7 @@ class Server:
         self.log_path = data_dir.parent / f"{data_dir.name}.log"
         self.operator = TestKey()
         self.url = ""
+        self.program = ["-m", "gateway"]
         self._process: subprocess.Popen[str] | None = None
         data_dir.mkdir(parents=True, exist_ok=True)
         (data_dir / CONFIG_FILE).write_text(config_text or config())
@@ -146,7 +147,7 @@ class Server:
         self._forget()
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", str(self.data_dir)],
+                [sys.executable, *self.program, str(self.data_dir)],
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -26,7 +26,7 @@ ENGINE_ROWS = (
     ("ledger",),
     ("markets",),
     ("risk", "matching", "delivery"),
-    ("core",),
+    ("core", "columns"),
     ("snapshot", "invariants"),
 )
 GATEWAY_ROWS = (
@@ -46,7 +46,7 @@ GATEWAY_MIDDLE = 1
 ENGINE_DATA = {f"engine.{name}" for name in ("types", "commands", "events", "rejects", "limits")}
 ENGINE_MAY_IMPORT = {
     *("__future__", "typing", "enum", "bisect", "math", "heapq", "collections", "collections.abc"),
-    *("dataclasses", "hashlib", "msgspec", "sortedcontainers", "mypy_extensions"),
+    *("dataclasses", "hashlib", "struct", "msgspec", "sortedcontainers", "mypy_extensions"),
 }
 INSTEAD_IN_ENGINE = {
     "time": "the entry's ts_ns",

@@ -197,8 +197,8 @@ def test_the_other_parts_judge_what_their_benches_found(monkeypatch: pytest.Monk
     monkeypatch.setattr(fanout, "measure", lambda *_: msgspec.structs.replace(a_fanout(), fanouts=a_fanout().fanouts[-2:]))
     assert [one.met for one in verdict.stream()] == [True, True, False, True, False]
     replay = recovery.Replay(1, even(10), even(7), even(5), even(0.7), even(0.5), True, "a")
-    restore = recovery.Restore(1, 1, 1, even(1), even(1), 1.0, even(0.2), False, "b")
-    monkeypatch.setattr(recovery, "measure", lambda *_: recovery.Result(a_machine(), 1, replay, restore))
+    restore = recovery.Restore("placed", 1, 1, 1, 1, even(1), even(1), 1.0, even(0.2), False, "b")
+    monkeypatch.setattr(recovery, "measure", lambda *_: recovery.Result(a_machine(), 1, replay, [restore]))
     assert [one.met for one in verdict.standing_up()] == [True, False]
     monkeypatch.setattr(scaling, "measure", lambda *_: a_scaling())
     monkeypatch.setattr(memory, "fresh", lambda *_, plain: memory.Weight("compiled", 390.0, {}))

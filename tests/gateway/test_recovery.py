@@ -31,7 +31,7 @@ from engine.commands import (
 from engine.core import Engine
 from engine.events import Event
 from engine.limits import SECOND_NS, Limits
-from engine.snapshot import state_hash
+from engine.snapshot import dump, hash_of, state_hash
 from engine.types import MarketSpec, OrderType, PostOnly, SelfTradePrevention, Side, TimeInForce
 from gateway import recovery
 from gateway.journal import (
@@ -242,7 +242,7 @@ def test_progress_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     write(tmp_path, 1_000)
     told: list[tuple[str, int, int]] = []
     recover(tmp_path, progress=lambda *step: told.append(step)).journal.close()
-    assert told[-2:] == [("replaying the journal", 500, 1_000), ("replaying the journal", 1_000, 1_000)]
+    assert told[-2:] == [("replaying the journal", 504, 1_000), ("replaying the journal", 1_000, 1_000)]
     assert ("checking the journal", 1_000, 1_000) in told
 
 
@@ -312,31 +312,57 @@ def test_without_snapshots_and_archives_it_refuses(tmp_path: Path) -> None:
         recover(tmp_path)
 
 
+def parts(path: Path) -> tuple[bytes, bytes]:
+    """A snapshot's header line and its body."""
+    data = path.read_bytes()
+    line = data[: data.index(b"\n") + 1]
+    return line, data[len(line) + 16 :]
+
+
+def put_together(path: Path, line: bytes, body: bytes) -> None:
+    path.write_bytes(line + blake2b(line, digest_size=16).digest() + body)
+
+
+def with_hash_of(line: bytes, body: bytes) -> bytes:
+    header = msgspec.json.decode(line)
+    return msgspec.json.encode(header | {"state_hash": hash_of(body), "body_bytes": len(body)}) + b"\n"
+
+
 def test_a_snapshot_that_lies_about_its_state_is_not_used(tmp_path: Path) -> None:
     write(tmp_path, 300)
     make_snapshot(tmp_path)
     (path,) = snapshot_paths(tmp_path)
-    line, _, body = path.read_bytes()[:-16].partition(b"\n")
-    header = msgspec.json.decode(line)
-    header["state_hash"] = "00" * 32
-    content = msgspec.json.encode(header) + b"\n" + body
-    path.write_bytes(content + blake2b(content, digest_size=16).digest())
-    state, replayed, warnings = recovered(tmp_path)
-    assert (state, replayed) == (hash_at(300), 300)
-    assert "does not restore to the state" in warnings[0]
+    line, body = parts(path)
+    for lie, says in (
+        (msgspec.json.encode(msgspec.json.decode(line) | {"state_hash": "00" * 32}) + b"\n", "its state hash"),
+        (msgspec.json.encode(msgspec.json.decode(line) | {"seq": 299}) + b"\n", "does not restore to the state"),
+    ):
+        put_together(path, lie, body)
+        state, replayed, warnings = recovered(tmp_path)
+        assert (state, replayed) == (hash_at(300), 300)
+        assert says in warnings[0]
+
+
+def test_a_snapshot_that_does_not_restore_to_its_state_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 300)
+    monkeypatch.setattr(recovery, "dump", lambda engine: dump(Engine()))
+    monkeypatch.setattr(recovery, "read_snapshot", lambda path: (None, Engine(Limits(orders_max=1))))
+    with pytest.raises(SnapshotError, match="does not restore to the state"):
+        make_snapshot(tmp_path)
+    assert snapshot_paths(tmp_path) == []
 
 
 def test_a_snapshot_of_another_format_or_engine_is_not_used(tmp_path: Path) -> None:
     write(tmp_path, 300)
     make_snapshot(tmp_path)
     (path,) = snapshot_paths(tmp_path)
-    line, _, body = path.read_bytes()[:-16].partition(b"\n")
-    for content, says in (
-        (line.replace(b'"format":1', b'"format":2') + b"\n" + body, "snapshot format 2"),
-        (line + b"\n" + body[:-5], "cannot be restored"),
-        (line[:-2] + b"\n" + body, "unreadable header"),
+    line, body = parts(path)
+    for other, content, says in (
+        (line.replace(b'"format":2', b'"format":3'), body, "snapshot format 3"),
+        (with_hash_of(line, body[:-5]), body[:-5], "cannot be restored"),
+        (line[:-2] + b"\n", body, "header cannot be read"),
     ):
-        path.write_bytes(content + blake2b(content, digest_size=16).digest())
+        put_together(path, other, content)
         with pytest.raises(SnapshotError, match=says):
             read_snapshot(path)
 
