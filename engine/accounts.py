@@ -1,11 +1,16 @@
 """Who has what: accounts, their positions and their orders. Data, and no rules: those are in ledger, risk and matching."""
 
+from typing import Final
+
 from mypy_extensions import mypyc_attr
 
 from engine.book import Resting
 from engine.events import Accepted, BalanceChanged, Rejected
+from engine.limits import CLIENT_ORDER_ID_CHARS_MAX
 from engine.members import BUY, ORDER_OPEN, SELL, accepted
 from engine.types import OrderStatus, OrderType, PostOnly, SelfTradePrevention, TimeInForce
+
+_isascii: Final = str.isascii
 
 
 class Position:
@@ -130,6 +135,16 @@ class Order(Resting):
         self.status: OrderStatus = ORDER_OPEN
         # the first answer, where it cannot be told from the order any more: it traded at once, or was amended
         self.answer: Accepted | None = None
+
+
+def is_client_order_id(text: str) -> bool:
+    """1 to 36 characters of A-Z a-z 0-9 . _ - (no colon: that marks transfers among the remembered outcomes)."""
+    if not 0 < len(text) <= CLIENT_ORDER_ID_CHARS_MAX or not _isascii(text):
+        return False
+    if text.isalnum():
+        return True
+    rest = text.replace("-", "").replace("_", "").replace(".", "")
+    return not rest or rest.isalnum()
 
 
 def first_answer(order: Order) -> Accepted:

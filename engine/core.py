@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from msgspec.structs import astuple, replace
 
 from engine import due as agenda
-from engine.accounts import Account, Order, first_answer, keep_answer
+from engine.accounts import Account, Order, first_answer, is_client_order_id, keep_answer
 from engine.book import Resting
 from engine.commands import (
     Amend,
@@ -278,7 +278,7 @@ class Engine:
             if first is not None:
                 out.append(_repeat(first, account))
                 return
-            if not _is_client_order_id(key):
+            if not is_client_order_id(key):
                 self._refuse(out, RejectCode.CLIENT_ORDER_ID_INVALID, CLIENT_ORDER_ID_CHARS_MAX, account, 0, key, symbol)
                 return
             if len(account.outcomes) >= self.client_order_ids_max and not late:
@@ -691,7 +691,7 @@ class Engine:
         if first is not None:
             out.append(_repeat(first, account))
             return
-        if not _is_client_order_id(transfer_id):
+        if not is_client_order_id(transfer_id):
             bound = CLIENT_ORDER_ID_CHARS_MAX
             self._refuse(out, RejectCode.CLIENT_ORDER_ID_INVALID, bound, account, 0, transfer_id)
             return
@@ -879,16 +879,6 @@ def _repeat(outcome: Order | Rejected | BalanceChanged, account: Account) -> Eve
     if isinstance(outcome, Rejected):
         return replace(outcome, repeat=True)
     return replace(outcome, repeat=True, balance=account.balance, held=account.held)
-
-
-def _is_client_order_id(text: str) -> bool:
-    """1 to 36 characters of A-Z a-z 0-9 . _ - (no colon: that marks transfers among the remembered outcomes)."""
-    if not 0 < len(text) <= CLIENT_ORDER_ID_CHARS_MAX or not text.isascii():
-        return False
-    if text.isalnum():
-        return True
-    rest = text.replace("-", "").replace("_", "").replace(".", "")
-    return not rest or rest.isalnum()
 
 
 def _is_destination(url: str, worker: str) -> bool:

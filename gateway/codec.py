@@ -13,11 +13,23 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import astuple
 
-from gateway.wire import SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, ErrorCode, Ident, OrderRequest, Params, Request
+from engine.accounts import is_client_order_id
+from gateway.wire import (
+    SUBPROTOCOL_JSON,
+    SUBPROTOCOL_MSGPACK,
+    ErrorCode,
+    Ident,
+    OrderRef,
+    OrderRequest,
+    Params,
+    PlaceParams,
+    Request,
+)
 
 DETAIL_CHARS_MAX: Final = 200
 """An error message repeats at most this much of what the client sent."""
 
+ID_CHARACTERS: Final = "may have only the characters A-Za-z0-9._-"
 ENVELOPE_KEYS: Final = 4
 """jsonrpc, id, method, params."""
 
@@ -122,6 +134,9 @@ class Codec:
         try:
             params: P = decode(payload)
             self._refuse_repeated_params(payload)
+            named = params.client_order_id if isinstance(params, PlaceParams | OrderRef) else None
+            if named is not None and not is_client_order_id(named):
+                raise Malformed(ErrorCode.INVALID_PARAMS, ID_CHARACTERS, "params.client_order_id")
             return params
         except msgspec.ValidationError as problem:
             field, message = _explain(str(problem), "params")
@@ -187,6 +202,9 @@ class JsonCodec(Codec):
         try:
             request: OrderRequest = self._order(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        name = request.params.client_order_id
+        if name is not None and not is_client_order_id(name):
             return None
         # As many colons as keys: then none is there twice (see _refuse_repeats).
         colons = payload.count(b":")

@@ -174,7 +174,7 @@ def bounds(kind: Any) -> list[str]:
         if isinstance(part, msgspec.Meta):
             if part.le not in (None, 2**53):
                 found.append(str(part.le))
-            if part.max_length not in (None, 26, 48, 80, 24, 40, 128, 64, 6) and part.pattern is None:
+            if part.max_length not in (None, 26, 36, 48, 80, 24, 40, 128, 64, 6) and part.pattern is None:
                 found.append(str(part.max_length))
     return found
 
