@@ -104,7 +104,7 @@ def hot_extensions() -> list[Extension]:
     for path in hot_sources():
         refuse_struct_classes(path)
     (ROOT / "build").mkdir(exist_ok=True)
-    return mypycify(hot_sources(), opt_level="3", debug_level="0", target_dir="build", group_name="hashpit_hot")
+    return mypycify(hot_sources(), opt_level="3", debug_level="0", target_dir="build", group_name="engine.hot")
 
 
 class Hot(Command):
