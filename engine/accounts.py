@@ -147,10 +147,9 @@ def is_client_order_id(text: str) -> bool:
     return not rest or rest.isalnum()
 
 
-def first_answer(order: Order) -> Accepted:
-    """How the order was accepted. ``balance`` and ``held`` are the account's of now, unless the answer was kept."""
-    if order.answer is not None:
-        return order.answer
+def answer_of(order: Order, price: int, qty: int, filled: int, resting: int, balance: int, held: int) -> Accepted:
+    """How the order was accepted: its ``price`` (ticks) and ``qty`` (lots) of then, what of it filled at once and came to rest,
+    and the account's money (msat)."""
     return accepted(
         order.account.account_id,
         order.account_seq,
@@ -159,19 +158,26 @@ def first_answer(order: Order) -> Accepted:
         order.market,
         BUY if order.is_buy else SELL,
         order.order_type,
-        order.price,
-        order.qty,
-        0,
-        order.qty,
+        price,
+        qty,
+        filled,
+        resting,
         order.time_in_force,
         order.post_only,
         order.reduce_only,
         order.self_trade_prevention,
         order.expires_ns,
         order.ts_ns,
-        order.account.balance,
-        order.account.held,
+        balance,
+        held,
     )
+
+
+def first_answer(order: Order) -> Accepted:
+    """The answer that was kept; else the order came to rest whole and is as it was, and the account's money is that of now."""
+    if order.answer is not None:
+        return order.answer
+    return answer_of(order, order.price, order.qty, 0, order.qty, order.account.balance, order.account.held)
 
 
 def keep_answer(order: Order) -> None:

@@ -65,7 +65,7 @@ class BareBook(Book):
         if qty < 1:
             raise self._mistake(order_id, 1, qty)
         fills: list[tuple[int, int, int]] = []
-        self._walk(is_buy, self.worst_price(is_buy), qty, fills)
+        self._walk(is_buy, self._worst_price(is_buy), qty, fills)
         return fills
 
     def cancel(self, order_id: int) -> int:
@@ -93,7 +93,7 @@ class BareBook(Book):
         del self.orders[order_id]
         return self.limit(order_id, order.is_buy, price, qty)
 
-    def worst_price(self, is_buy: bool) -> int:
+    def _worst_price(self, is_buy: bool) -> int:
         """The price opposite that is last in priority; 0 for an empty side."""
         if is_buy:
             return -self._ask_prices[0] if self._ask_prices else 0

@@ -8,6 +8,7 @@ the orders themselves: adding, removing and taking the first are O(1); a new or 
 """
 
 from bisect import bisect_left, insort
+from collections.abc import Iterator
 
 from mypy_extensions import mypyc_attr
 
@@ -181,17 +182,15 @@ class Book:
                 order = order.next
         return orders
 
-    def levels_from_best(self, is_buy: bool, limit: int) -> list[Level]:
-        """The levels that an order (a buy or not) could take down to its price ``limit``, best first. O(those levels)."""
-        found: list[Level] = []
+    def levels_from_best(self, is_buy: bool, limit: int) -> Iterator[Level]:
+        """The levels that an order (a buy or not) could take down to its price ``limit``, best first; O(1) each."""
         if is_buy:
             for key in reversed(self._ask_prices):
                 if -key > limit:
-                    break
-                found.append(self.asks[-key])
+                    return
+                yield self.asks[-key]
         else:
             for key in reversed(self._bid_prices):
                 if key < limit:
-                    break
-                found.append(self.bids[key])
-        return found
+                    return
+                yield self.bids[key]

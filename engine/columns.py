@@ -8,8 +8,8 @@ equal orders give equal bytes.
 from struct import pack, unpack
 from typing import Final, TypeAlias
 
-from engine.accounts import Account, Order
-from engine.members import BUY, ORDER_OPEN, SELL, accepted
+from engine.accounts import Account, Order, answer_of
+from engine.members import ORDER_OPEN
 from engine.types import OrderStatus, OrderType, PostOnly, SelfTradePrevention, TimeInForce
 
 BLOCK: Final = 4_096
@@ -199,24 +199,4 @@ def decode_answers(columns: list[Column], count: int, orders: list[Order]) -> No
     rows, prices, quantities, fills, rests, balances, helds = [decode(column, count) for column in columns]
     for at in range(count):
         order = orders[rows[at]]
-        order.answer = accepted(
-            order.account.account_id,
-            order.account_seq,
-            order.order_id,
-            order.client_order_id,
-            order.market,
-            BUY if order.is_buy else SELL,
-            order.order_type,
-            prices[at],
-            quantities[at],
-            fills[at],
-            rests[at],
-            order.time_in_force,
-            order.post_only,
-            order.reduce_only,
-            order.self_trade_prevention,
-            order.expires_ns,
-            order.ts_ns,
-            balances[at],
-            helds[at],
-        )
+        order.answer = answer_of(order, prices[at], quantities[at], fills[at], rests[at], balances[at], helds[at])

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from msgspec.structs import astuple, replace
 
 from engine import due as agenda
-from engine.accounts import Account, Order, first_answer, is_client_order_id, keep_answer
+from engine.accounts import Account, Order, answer_of, first_answer, is_client_order_id, keep_answer
 from engine.book import Resting
 from engine.commands import (
     Amend,
@@ -68,7 +68,6 @@ from engine.members import (
     ORDER_OPEN,
     POST_ONLY_OFF,
     SELL,
-    accepted,
     amended,
 )
 from engine.rejects import RejectCode
@@ -380,29 +379,7 @@ class Engine:
             crosses = price <= book.best_bid
         if may_rest and not crosses:
             matching.rest(order, account, market)
-            out.append(
-                accepted(
-                    account.account_id,
-                    account_seq,
-                    order_id,
-                    key,
-                    market.symbol,
-                    side,
-                    order_type,
-                    price,
-                    qty,
-                    0,
-                    qty,
-                    lifetime,
-                    post_only,
-                    reduce_only,
-                    prevention,
-                    expires_ns,
-                    ts_ns,
-                    account.balance,
-                    account.held,
-                )
-            )
+            out.append(first_answer(order))
             return
         # the answer goes before the trades, but tells how they went
         balance = account.balance
@@ -410,27 +387,7 @@ class Engine:
         place = len(out)
         out.append(_PENDING)
         resting = self._enter(order, account, market, may_rest, ts_ns, out)
-        answer = accepted(
-            account.account_id,
-            account_seq,
-            order_id,
-            key,
-            market.symbol,
-            side,
-            order_type,
-            price,
-            qty,
-            order.filled,
-            resting,
-            lifetime,
-            post_only,
-            reduce_only,
-            prevention,
-            expires_ns,
-            ts_ns,
-            balance,
-            held,
-        )
+        answer = answer_of(order, price, qty, order.filled, resting, balance, held)
         out[place] = answer
         if key:
             order.answer = answer

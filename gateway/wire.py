@@ -217,7 +217,7 @@ class ChannelMessage(Struct, omit_defaults=True):
 Symbol = Annotated[str, Meta(min_length=1, max_length=48)]
 Decimal = Annotated[str, Meta(min_length=1, max_length=26)]
 ClientOrderId = Annotated[str, Meta(min_length=1, max_length=36)]
-"""Of the characters A-Za-z0-9._- only: the codec looks, as a pattern takes a tenth of the time of a whole call."""
+"""Of the characters A-Za-z0-9._- only: the codec looks, as a pattern takes a twentieth of the time of a whole call."""
 TransferId = Annotated[str, Meta(min_length=1, max_length=36, pattern=r"^[A-Za-z0-9._-]+\Z")]
 OrderId = Annotated[int, Meta(ge=1, le=2**53)]
 Micros = Annotated[int, Meta(ge=1, le=2**53)]

@@ -243,7 +243,7 @@ class Accounts:
         self._channels: dict[int, AccountChannel] = {}
         # Accounts that have facts, the one with the latest last; and that one.
         self._active: dict[int, None] = {}
-        self._latest: int = 0
+        self._newest: int = 0
 
     def find(self, account: int) -> AccountChannel:
         """The channel of an account that exists."""
@@ -266,8 +266,8 @@ class Accounts:
         channel.publish(fact)
         self._facts += channel.facts_kept - kept
         active = self._active
-        if self._latest != account:
-            self._latest = account
+        if self._newest != account:
+            self._newest = account
             active.pop(account, None)
             active[account] = None
         while self._facts > self._limits.all_max:
@@ -290,8 +290,8 @@ class Accounts:
         self._facts -= channel.facts_kept
         channel.forget()
         del self._active[account]
-        if self._latest == account:
-            self._latest = 0
+        if self._newest == account:
+            self._newest = 0
 
 
 def account_snapshot(engine: Engine, account: Account, terms: Mapping[str, Terms]) -> AccountSnapshot:
