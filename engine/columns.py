@@ -8,7 +8,7 @@ equal orders give equal bytes.
 from struct import pack, unpack
 from typing import Final, TypeAlias
 
-from engine.accounts import Account, Order, answer_of
+from engine.accounts import Account, Listing, Order, answer_of
 from engine.members import ORDER_OPEN
 from engine.types import OrderStatus, OrderType, PostOnly, SelfTradePrevention, TimeInForce
 
@@ -103,7 +103,7 @@ def decode_orders(
     columns: list[Column],
     keys: list[str],
     accounts: list[Account],
-    symbols: list[str],
+    listings: list[Listing],
     queue: list[Order | None],
     remembered: list[Remembered | None],
     special: list[Order],
@@ -141,7 +141,7 @@ def decode_orders(
         order = Order(
             order_id,
             account,
-            symbols[market_rows[row]],
+            listings[market_rows[row]],
             buys[row] != 0,
             _ORDER_TYPES[order_types[row]],
             prices[row],

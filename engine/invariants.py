@@ -61,11 +61,13 @@ def _check_accounts(engine: Engine) -> None:
         assert 0 <= account.held <= account.balance, f"{name} has balance {account.balance} and holds {account.held}"
         held = 0
         for order_id, order in account.orders.items():
-            assert order.order_id == order_id, f"order {order_id} is filed under another id"
+            assert order.order_id == order_id == order.key, f"order {order_id} is filed under another id"
             assert order.account is account, f"order {order_id} is another account's"
             held += order.unit_hold * order.remaining
         assert held == account.held, f"{name} holds {account.held} for open orders that need {held}"
         open_orders += len(account.orders)
+        if account.latest is not None:
+            assert account.positions[account.latest.symbol] is account.latest_position, f"{name} has its latest position wrong"
         for key, outcome in account.outcomes.items():
             if isinstance(outcome, Order):
                 assert outcome.client_order_id == key, f"{name} remembers {key} as another order"
@@ -95,7 +97,7 @@ def _check_book(engine: Engine, market: Market) -> None:
             while order is not None:
                 text = f"{symbol}: order {order.order_id}"
                 assert isinstance(order, Order), f"{text} is nobody's"
-                assert order.market == symbol, f"{text} belongs to another market"
+                assert order.listing is market, f"{text} belongs to another market"
                 assert order.level is level, f"{text} does not know its level"
                 assert order.price == price, f"{text} at {order.price} stands at {price}"
                 assert order.is_buy is is_buy, f"{text} stands on the wrong side"

@@ -64,8 +64,11 @@ class Matching:
         terms = market.terms
         symbol = market.symbol
         qty = maker.remaining if maker.remaining < taker.remaining else taker.remaining
-        paid = terms.notional_ceil(price, qty)
-        proceeds = paid if terms.den == 1 else terms.notional_floor(price, qty)
+        if terms.den == 1:
+            paid = proceeds = price * qty * terms.num
+        else:
+            paid = terms.notional_ceil(price, qty)
+            proceeds = terms.notional_floor(price, qty)
         maker_account = maker.account
         taker_account = taker.account
         maker_position = self.position(maker_account, market)
@@ -149,11 +152,15 @@ class Matching:
 
     def position(self, account: Account, market: Market) -> Position:
         """The account's position in the market, opened flat if there was none."""
-        position = account.positions.get(market.symbol)
-        if position is None:
-            position = Position()
-            account.positions[market.symbol] = position
-            market.positions[account.account_id] = position
+        position = account.latest_position
+        if position is None or account.latest is not market:
+            position = account.positions.get(market.symbol)
+            if position is None:
+                position = Position()
+                account.positions[market.symbol] = position
+                market.positions[account.account_id] = position
+            account.latest = market
+            account.latest_position = position
         return position
 
     def close(self, order: Order, account: Account, market: Market, status: OrderStatus) -> None:
@@ -165,7 +172,7 @@ class Matching:
         """An order that does not rest has come to its end."""
         order.status = status
         self.open_orders -= 1
-        del account.orders[order.order_id]
+        del account.orders[order.key]
         if order.forget:
             del account.outcomes[order.client_order_id]
 
