@@ -106,7 +106,8 @@ class Accounts:
         """Add an account: the house's, or the one that comes next."""
         account_id = account.account_id
         if account_id < FIRST_ACCOUNT:
-            assert account_id > 0 and account_id not in self, f"account {account_id} is there already"
+            assert account_id > 0, f"{account_id} is no account's id"
+            assert account_id not in self, f"account {account_id} is there already"
             self._by_id[account_id] = account
         else:
             assert account_id == len(self._by_id), f"account {account_id} does not come next"

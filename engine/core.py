@@ -33,6 +33,7 @@ from engine.commands import (
 from engine.delivery import Delivering
 from engine.due import NEVER, Due
 from engine.events import (
+    Accepted,
     AccountCreated,
     Amended,
     BalanceChanged,
@@ -103,10 +104,12 @@ _place_fields: Final = cast(
     "Callable[[Place], tuple[int, str, Side, OrderType, int, int, TimeInForce, PostOnly, bool, SelfTradePrevention, int, str]]",
     astuple,
 )
+_amend_fields: Final = cast("Callable[[Amend], tuple[int, Any, str, int, int]]", astuple)
 _cancel_fields: Final = cast("Callable[[Cancel], tuple[int, Any, str]]", astuple)
 
 _PLACE: Final = Place
 _CANCEL: Final = Cancel
+_AMEND: Final = Amend
 
 
 class Engine:
@@ -184,6 +187,8 @@ class Engine:
             self._place(command, late, out)
         elif kind is _CANCEL:
             self._cancel(command, late, out)
+        elif kind is _AMEND:
+            self._amend(command, late, out)
         else:
             self._handlers[kind](command, late, out)
         return out
@@ -387,7 +392,29 @@ class Engine:
             crosses = price <= book.best_bid
         if may_rest and not crosses:
             matching.rest(order, account, market)
-            out.append(answer_of(order, price, qty, 0, qty, balance, held))
+            out.append(
+                Accepted(
+                    account_id,
+                    order.account_seq,
+                    order.order_id,
+                    key,
+                    market.symbol,
+                    side,
+                    order_type,
+                    price,
+                    qty,
+                    0,
+                    qty,
+                    lifetime,
+                    post_only,
+                    reduce_only,
+                    prevention,
+                    expires_ns,
+                    ts_ns,
+                    balance,
+                    held,
+                )
+            )
             return
         # the answer goes before the trades, but tells how they went
         place = len(out)
@@ -443,7 +470,8 @@ class Engine:
         return None
 
     def _amend(self, command: Amend, late: bool, out: list[Event]) -> None:
-        account = self.accounts.get(command.account)
+        account_id, order_id, client_order_id, price, qty = _amend_fields(command)
+        account = self.accounts.get(account_id)
         order: Order | None = None
         refusal: tuple[RejectCode, int] | None
         if account is None:
@@ -451,22 +479,22 @@ class Engine:
         elif late:
             refusal = RejectCode.DEADLINE_PASSED, self.ts_ns
         else:
-            order = self._find(account, command.order_id, command.client_order_id)
+            order = self._find(account, order_id, client_order_id)
             if order is None:
                 refusal = RejectCode.ORDER_UNKNOWN, 0
             else:
-                refusal = self._amend_checked(command, account, order, out)
+                refusal = self._amend_checked(order, account, price, qty, out)
         if refusal is not None:
             symbol = order.market if order is not None else ""
-            self._refuse(out, refusal[0], refusal[1], account, command.order_id, command.client_order_id, symbol)
+            self._refuse(out, refusal[0], refusal[1], account, order_id, client_order_id, symbol)
 
-    def _amend_checked(self, command: Amend, account: Account, order: Order, out: list[Event]) -> tuple[RejectCode, int] | None:
+    def _amend_checked(
+        self, order: Order, account: Account, price: int, qty: int, out: list[Event]
+    ) -> tuple[RejectCode, int] | None:
         """Amend the order, or say why not: the code and its bound."""
         market = market_of(order)
         if market.state is not MARKET_OPEN:
             return _CLOSED_FOR_PLACING[market.state], 0
-        price = command.price
-        qty = command.qty
         if price and price < market.price_min:
             return RejectCode.PRICE_TOO_LOW, market.price_min
         if price > market.price_max:
