@@ -290,47 +290,32 @@ class Engine:
         market = self.latest
         if market is None or market.state is not MARKET_OPEN or market.symbol != symbol:
             market = self.markets.get(symbol)
-            if market is None:
-                return self._refuse_place(RejectCode.MARKET_UNKNOWN, 0, account, key, symbol, out)
-            if market.state is not MARKET_OPEN:
-                return self._refuse_place(_CLOSED_FOR_PLACING[market.state], 0, account, key, symbol, out)
+            if market is None or market.state is not MARKET_OPEN:
+                code = RejectCode.MARKET_UNKNOWN if market is None else _CLOSED_FOR_PLACING[market.state]
+                return self._refuse_place(code, 0, account, key, symbol, out)
             self.latest = market
         is_buy = side is BUY
         is_limit = order_type is LIMIT
         may_rest = lifetime is GTC or lifetime is GTD
-        if not is_limit and may_rest:
-            return self._refuse_place(RejectCode.TIME_IN_FORCE_INVALID, 0, account, key, symbol, out)
-        if post_only is not POST_ONLY_OFF and not (is_limit and may_rest):
-            return self._refuse_place(RejectCode.POST_ONLY_INVALID, 0, account, key, symbol, out)
-        if expires_ns or lifetime is GTD:
-            longest = self.limits.expiry_max_ns
-            if lifetime is not GTD or not ts_ns < expires_ns <= ts_ns + longest:
-                return self._refuse_place(RejectCode.EXPIRY_INVALID, longest, account, key, symbol, out)
-        if is_limit:
-            if price < market.price_min:
-                return self._refuse_place(RejectCode.PRICE_TOO_LOW, market.price_min, account, key, symbol, out)
-            if price > market.price_max:
-                return self._refuse_place(RejectCode.PRICE_TOO_HIGH, market.price_max, account, key, symbol, out)
-        else:
-            if price:
-                return self._refuse_place(RejectCode.PRICE_NOT_ALLOWED, 0, account, key, symbol, out)
-            price = market.band_price(is_buy)
-        if qty < 1:
-            return self._refuse_place(RejectCode.QTY_TOO_SMALL, 1, account, key, symbol, out)
-        if qty > market.qty_max:
-            return self._refuse_place(RejectCode.QTY_TOO_LARGE, market.qty_max, account, key, symbol, out)
+        plain = is_limit and lifetime is GTC and not expires_ns
+        if not (plain and market.price_min <= price <= market.price_max and 0 < qty <= market.qty_max):
+            # a closer look, out of the way of the usual order
+            refusal = self._wrong_field(market, is_limit, price, qty, lifetime, post_only, expires_ns)
+            if refusal is not None:
+                return self._refuse_place(refusal[0], refusal[1], account, key, symbol, out)
+            if not is_limit:
+                price = market.band_price(is_buy)
         hold = unit_hold(market, is_buy, price, reduce_only)
         if hold * qty > MONEY_MAX_MSAT or price * qty > market.terms.price_qty_max:
             return self._refuse_place(RejectCode.NOTIONAL_TOO_LARGE, MONEY_MAX_MSAT, account, key, symbol, out)
         matching = self.matching
         orders = account.orders
-        if may_rest:
+        if may_rest and (len(orders) >= self.orders_per_account_max or matching.open_orders >= self.orders_max):
             if len(orders) >= self.orders_per_account_max:
-                return self._refuse_place(
-                    RejectCode.ORDERS_PER_ACCOUNT_FULL, self.orders_per_account_max, account, key, symbol, out
-                )
-            if matching.open_orders >= self.orders_max:
-                return self._refuse_place(RejectCode.ORDERS_FULL, self.orders_max, account, key, symbol, out)
+                code, bound = RejectCode.ORDERS_PER_ACCOUNT_FULL, self.orders_per_account_max
+            else:
+                code, bound = RejectCode.ORDERS_FULL, self.orders_max
+            return self._refuse_place(code, bound, account, key, symbol, out)
         if reduce_only:
             left = reducible(account, market, is_buy, None)
             if qty > left:
@@ -372,10 +357,12 @@ class Engine:
         )
         if key:
             outcomes = account.outcomes
-            if len(outcomes) >= self.client_order_ids_max or not is_client_order_id(key):
-                return self._refuse_place(RejectCode.CLIENT_ORDER_IDS_FULL, 0, account, key, symbol, out)
             # one look at the table says whether the id is new, and takes it
-            if outcomes.setdefault(key, order) is not order:
+            if (
+                len(outcomes) >= self.client_order_ids_max
+                or not is_client_order_id(key)
+                or outcomes.setdefault(key, order) is not order
+            ):
                 return self._refuse_place(RejectCode.CLIENT_ORDER_IDS_FULL, 0, account, key, symbol, out)
             if self._forget_ns == NEVER:
                 self._forget_ns = ts_ns + self.limits.client_order_id_ns
@@ -424,6 +411,39 @@ class Engine:
         out[place] = answer
         if key:
             order.answer = answer
+
+    def _wrong_field(
+        self,
+        market: Market,
+        is_limit: bool,
+        price: int,
+        qty: int,
+        lifetime: TimeInForce,
+        post_only: PostOnly,
+        expires_ns: int,
+    ) -> tuple[RejectCode, int] | None:
+        """What is wrong with an order by itself, and the bound that it broke."""
+        may_rest = lifetime is GTC or lifetime is GTD
+        if not is_limit and may_rest:
+            return RejectCode.TIME_IN_FORCE_INVALID, 0
+        if post_only is not POST_ONLY_OFF and not (is_limit and may_rest):
+            return RejectCode.POST_ONLY_INVALID, 0
+        if expires_ns or lifetime is GTD:
+            longest = self.limits.expiry_max_ns
+            if lifetime is not GTD or not self.ts_ns < expires_ns <= self.ts_ns + longest:
+                return RejectCode.EXPIRY_INVALID, longest
+        if is_limit:
+            if price < market.price_min:
+                return RejectCode.PRICE_TOO_LOW, market.price_min
+            if price > market.price_max:
+                return RejectCode.PRICE_TOO_HIGH, market.price_max
+        elif price:
+            return RejectCode.PRICE_NOT_ALLOWED, 0
+        if qty < 1:
+            return RejectCode.QTY_TOO_SMALL, 1
+        if qty > market.qty_max:
+            return RejectCode.QTY_TOO_LARGE, market.qty_max
+        return None
 
     def _refuse_place(self, code: RejectCode, bound: int, account: Account, key: str, symbol: str, out: list[Event]) -> None:
         """Refuse an order, unless it is a repeat; before ``code`` come the refusals of its client order id."""
