@@ -14,12 +14,14 @@ prefer_source()
 import atheris
 
 with atheris.instrument_imports(include=["engine", "gateway", "hashpit"]):
+    from gateway import log
     from tests.fuzz.runner import load
 
     TARGET = load(sys.argv[1])
 
 
 def main() -> None:
+    log.configure("json", "error")  # what a target refuses is no news
     atheris.Setup([sys.argv[0], *sys.argv[2:]], TARGET.one)
     atheris.Fuzz()
 

@@ -37,11 +37,11 @@ def test_what_anybody_would_try_first(name: str) -> None:
     for data in [b"", *(bytes((byte,)) for byte in range(256))]:
         target.one(data)
     for path in corpus(name)[:: max(1, len(corpus(name)) // 20)]:
-        data = bytearray(path.read_bytes())
-        target.one(bytes(data[: rng.randint(0, len(data))]))
-        if data:
-            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-            target.one(bytes(data))
+        spoilt = bytearray(path.read_bytes())
+        target.one(bytes(spoilt[: rng.randint(0, len(spoilt))]))
+        if spoilt:
+            spoilt[rng.randrange(len(spoilt))] ^= 1 << rng.randrange(8)
+            target.one(bytes(spoilt))
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -98,7 +98,7 @@ def _server() -> KeyStore | None:
 
 def _login(store: KeyStore, data: bytes) -> None:
     """What a client may send as a login, from a client that has no key."""
-    text = data.decode("utf-8", "surrogateescape" if data[:1] == b"\xff" else "replace")
+    text = data.decode("utf-8", "replace")
     key_id, _, rest = text.partition("\n")
     challenge, _, signature = rest.partition("\n")
     assert store.verify(key_id, challenge, len(data), signature) is None

@@ -25,7 +25,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from engine.commands import CreateAccount, Deposit
 from engine.invariants import check
 from engine.rejects import RejectCode
-from gateway import log
 from gateway.auth import KEYS_FILE, KeyStore
 from gateway.channels.base import CONFLATE_BYTES
 from gateway.codec import JSON, MSGPACK, Codec
@@ -68,7 +67,6 @@ _KEYS: Final[dict[str, Key]] = {}
 
 def _keys() -> dict[str, Key]:
     if not _KEYS:
-        log.configure("json", "error")
         store = KeyStore(_HOME)
         for name, (account, permissions) in WHO.items():
             bound = BOUND_TO.get(name, ())
@@ -217,7 +215,7 @@ def _gapless(messages: list[Any]) -> None:
         if isinstance(message, dict) and message.get("method") == "subscription":
             params = message["params"]
             channel = params["channel"]
-            is_end = params["type"] == "event" and params["data"].get("event") == "closed"
+            is_end = params["type"] == "event" and isinstance(params["data"], dict) and params["data"].get("event") == "closed"
             if params["type"] != "snapshot" and not is_end and channel in last:
                 assert params["prev_seq"] == last[channel], f"{channel}: {params['seq']} does not follow {last[channel]}"
             last[channel] = params["seq"]
