@@ -120,7 +120,7 @@ def read_snapshot(path: Path) -> tuple[SnapshotHeader, Engine]:
     line = data[: data.find(b"\n") + 1]
     try:
         header = msgspec.json.decode(line, type=SnapshotHeader)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SnapshotError(f"{path} is damaged: its header cannot be read") from error
     if header.format != SNAPSHOT_FORMAT:
         raise SnapshotError(f"{path} has snapshot format {header.format}, this program reads format {SNAPSHOT_FORMAT}")

@@ -361,6 +361,7 @@ def test_a_snapshot_of_another_format_or_engine_is_not_used(tmp_path: Path) -> N
         (line.replace(b'"format":2', b'"format":3'), body, "snapshot format 3"),
         (with_hash_of(line, body[:-5]), body[:-5], "cannot be restored"),
         (line[:-2] + b"\n", body, "header cannot be read"),
+        (b"\xff" + line, body, "header cannot be read"),
     ):
         put_together(path, other, content)
         with pytest.raises(SnapshotError, match=says):
