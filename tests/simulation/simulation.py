@@ -1,0 +1,250 @@
+"""One run: a seed's world put together, let go for so many steps, brought to rest, and looked at."""
+
+import asyncio
+import random
+import traceback
+from collections.abc import Callable
+from typing import Any, Final
+from unittest.mock import patch
+
+import structlog
+
+from engine.core import Engine
+from engine.invariants import check
+from engine.snapshot import state_hash
+from gateway import auth
+from gateway.auth import StoredKey
+from hashpit.keys import Key
+from tests.simulation.clients import Board, Bot, Client, Reader
+from tests.simulation.coverage import Coverage
+from tests.simulation.disk import SimulatedJournal
+from tests.simulation.network import Network
+from tests.simulation.operator import Operator
+from tests.simulation.server import Host
+from tests.simulation.swarm import Plan
+from tests.simulation.vandal import Vandal
+from tests.simulation.world import Finding, World
+
+REST_STEPS_MAX: Final = 60_000
+"""Steps that a world may take to come to rest."""
+EXPECTED_ERRORS: Final = ("key files", "keys not reloaded")
+"""What the server's log may call an error when the disk is at fault."""
+
+
+class NoAuditor:
+    """Stands where the auditor goes."""
+
+    def __init__(self) -> None:
+        self.findings: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args: None
+
+
+class _Secrets:
+    """The module ``secrets``, from a seed."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+
+    def token_bytes(self, count: int) -> bytes:
+        return self._rng.randbytes(count)
+
+    def token_hex(self, count: int) -> str:
+        return self._rng.randbytes(count).hex()
+
+
+class Simulation:
+    """A world of one seed. ``run`` it once; ``finding`` says what went wrong, empty when nothing did."""
+
+    def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
+        self.seed = seed
+        self.finding = ""
+        self.details = ""
+        """The traceback behind the finding, if there is one."""
+        self.coverage = Coverage()
+        self.plan = plan = Plan(seed)
+        self.world = world = World(seed, trace)
+        self.network = Network(world, plan, self.coverage)
+        self.host = Host(world, plan, self.network, self.coverage)
+        self.auditor: Any = make_auditor(plan)
+        self.host.on_crash = lambda: self.auditor.crashed(world.now_ns)
+        self.host.on_recovered = lambda: self.auditor.recovered(world.now_ns)
+        board = Board()
+
+        def make(kind: Callable[..., Any], name: str) -> Any:
+            return kind(name, world, plan, self.network, self.coverage, self.auditor, board)
+
+        self.operator: Operator = make(Operator, "operator")
+        self.bots: list[Bot] = [make(Bot, f"bot-{number}") for number in range(plan.bots)]
+        self.others: list[Client] = [make(Reader, f"reader-{number}") for number in range(plan.readers)]
+        self.others += [make(Vandal, f"vandal-{number}") for number in range(plan.vandals)]
+
+    @property
+    def hash(self) -> str:
+        return self.world.hash()
+
+    def run(self, steps: int) -> bool:
+        """Let so many steps happen and bring the world to rest; whether nothing was found."""
+        structlog.configure(
+            processors=[self._logged],
+            wrapper_class=structlog.make_filtering_bound_logger(40),
+            logger_factory=structlog.ReturnLoggerFactory(),
+            cache_logger_on_first_use=False,
+        )
+        before = asyncio._get_running_loop()
+        try:
+            with patch.object(auth, "secrets", _Secrets(self.world.random("secrets"))):
+                self._begin()
+                while self.world.steps < steps:
+                    self.world.step()
+                    if self.auditor.findings:
+                        raise Finding(self.auditor.findings[0])
+                self._rest()
+                self._judge()
+        except Finding as finding:
+            self._found(str(finding))
+        except Exception as error:
+            self._found(f"{type(error).__name__}: {error}")
+        finally:
+            asyncio._set_running_loop(before)
+            structlog.reset_defaults()
+        return not self.finding
+
+    def _found(self, text: str) -> None:
+        self.finding = " ".join(text.split())
+        self.details = traceback.format_exc()
+
+    def _logged(self, _logger: Any, _method: str, event: Any) -> Any:
+        """An error in the server's log is a finding, unless the disk explains it."""
+        if event["event"] not in EXPECTED_ERRORS:
+            problem = event.get("problem", "")
+            self._problem = f"the server logs: {event['event']} {problem}"
+            raise Finding(self._problem)
+        raise structlog.DropEvent
+
+    def _begin(self) -> None:
+        secret = self.world.random("operator's key").randbytes(32).hex()
+        key = StoredKey("k-operator", 1, "hmac", ("read", "meter", "admin"), sealed_secret=secret)
+        self.host.disk.keys = [key]
+        self.host.start()
+        self.operator.begin(Key(key.key, "hmac", "", secret), self.bots)
+        for client in self.others:
+            client.add_line(None)
+            client.start()
+        self.network.start_faults()
+        self.host.start_faults()
+
+    def _rest(self) -> None:
+        """No more faults, nothing new: everybody finds out what is unsure, and is told what is still to be told."""
+        self.plan.calm_down()
+        clients = [self.operator, *self.bots]
+        for client in (*clients, *self.others):
+            client.settle_down()
+        end = self.world.steps + REST_STEPS_MAX
+        while not self._is_at_rest(clients):
+            if self.world.steps > end:
+                busy = [client.name for client in clients if not client.at_rest]
+                raise Finding(f"the world does not come to rest: {', '.join(busy) or 'the server'}")
+            self.world.step()
+
+    def _is_at_rest(self, clients: list[Client]) -> bool:
+        process = self.host.process
+        return process is not None and process.is_quiet and all(client.at_rest for client in clients)
+
+    def _judge(self) -> None:
+        """The end: invariants, a replay of everything, and what the auditor has to say."""
+        process = self.host.process
+        assert process is not None
+        check(process.engine)
+        replayed = Engine(self.plan.limits)
+        for entry in SimulatedJournal(self.host.disk).entries():
+            replayed.apply(entry)
+        final = state_hash(process.engine)
+        if state_hash(replayed) != final:
+            raise Finding("a replay of the whole journal gives another state")
+        self.world.digest(final)
+        self.auditor.at_rest(View(self.host, process.engine), self.world.now_ns)
+        if self.auditor.findings:
+            raise Finding(self.auditor.findings[0])
+
+
+class View:
+    """The true end of a run, as plain data."""
+
+    def __init__(self, host: Host, engine: Engine) -> None:
+        self._host = host
+        self.epoch = host.disk.epoch
+        self.seq = engine.seq
+        self.deposited = engine.deposited
+        self.accounts = {
+            account.account_id: {
+                "name": account.name,
+                "balance": account.balance,
+                "held": account.held,
+                "event_seq": account.event_seq,
+                "orders": {
+                    order.order_id: {
+                        "market": order.market,
+                        "side": "buy" if order.is_buy else "sell",
+                        "price": order.price,
+                        "qty": order.qty,
+                        "filled": order.filled,
+                        "remaining": order.remaining,
+                        "client_order_id": order.client_order_id,
+                    }
+                    for order in account.orders.values()
+                },
+                "positions": {
+                    symbol: {
+                        "qty": position.qty,
+                        "basis": position.basis,
+                        "bond": position.bond,
+                        "realized": position.realized,
+                    }
+                    for symbol, position in account.positions.items()
+                },
+            }
+            for account in engine.accounts.values()
+        }
+        self.markets = {
+            symbol: {
+                "state": market.state.name.lower(),
+                "bids": market.book.bids_best_first(),
+                "asks": market.book.asks_best_first(),
+                "trade_id": market.trade_id,
+                "last_price": market.last_price,
+                "tick_size": market.spec.tick_size,
+                "lot_size": market.spec.lot_size,
+            }
+            for symbol, market in engine.markets.items()
+        }
+        self.deliveries = {
+            number: {
+                "market": delivery.market,
+                "seller": delivery.seller,
+                "buyer": delivery.buyer,
+                "qty": delivery.qty,
+                "state": delivery.state.name.lower(),
+                "proceeds": delivery.proceeds,
+                "bond": delivery.bond,
+                "cost": delivery.cost,
+                "proven": delivery.proven_hashes,
+                "excused": delivery.excused_hashes,
+                "shares": delivery.shares,
+            }
+            for number, delivery in engine.deliveries.items()
+        }
+
+    def book(self, market: str, seq: int, run: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]] | None:
+        """Bids and asks at that number of the channel ``book.<market>``; None where none were kept."""
+        return self._host.books.get((market, seq, run))
+
+
+def make_auditor(plan: Plan) -> Any:
+    """The auditor for a plan."""
+    try:
+        from tests.simulation.auditor import Auditor
+    except ImportError:
+        return NoAuditor()
+    return Auditor(plan.limits, plan.config)
