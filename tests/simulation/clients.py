@@ -441,6 +441,7 @@ class Bot(Reader):
         link = line.link
         if link is not None and link.reading:
             link.pause()
+            line.cause("stalled")
             self.world.later(self.rng.choice((100, 1_000, 5_000, 40_000)) * MS_NS, link.resume)
 
     def withdraw(self, line: Line) -> None:

@@ -81,7 +81,7 @@ FAULTS: Final = (
     "mute",
     "slow",
     "connection refused",
-    "power_cut",
+    "power cut",
     "slow commit",
     "commit lost",
     "commit torn",

@@ -24,7 +24,7 @@ from gateway.journal import Journal, JournalReader, Row, first_link
 from gateway.recovery import SNAPSHOT_FORMAT, SnapshotHeader, read_snapshot
 from tests.simulation.coverage import Coverage
 from tests.simulation.swarm import Plan
-from tests.simulation.world import Finding, Loop, World
+from tests.simulation.world import Finding, Fn, Loop, World
 
 SNAPSHOT_NAME: Final = "snapshots/snapshot-{:020d}.bin"
 
@@ -250,51 +250,49 @@ def bring_up(
 
 
 class Writer:
-    """The journal's thread: one job at a time, each taking as long as the disk takes. Also the queue of its jobs."""
+    """The sequencer's Worker: one job at a time, each taking as long as the disk takes."""
 
     def __init__(self, disk: Disk, loop: Loop) -> None:
         self._disk = disk
         self._loop = loop
-        self._jobs: deque[Callable[[], None]] = deque()
-        self._busy = False
+        self._jobs: deque[tuple[Fn, Fn]] = deque()
 
-    def put(self, job: Callable[[], None] | None) -> None:
-        """The queue's half."""
-        if job is not None:
-            self._jobs.append(job)
-            if not self._busy:
-                self._start()
+    def start(self, loop: Any) -> None:
+        pass
 
-    def start(self) -> None:
-        """The thread's half."""
+    def put(self, job: Fn, then: Fn) -> None:
+        self._jobs.append((job, then))
+        if len(self._jobs) == 1:
+            self._start()
 
-    def is_alive(self) -> bool:
-        return False
+    def close(self) -> None:
+        pass
 
     def _start(self) -> None:
-        self._busy = True
         plan, rng = self._disk.plan, self._disk.rng
         delay_ns = int(plan.commit_ns * (0.5 + rng.random()))
         if plan.chance(rng, "slow commit", 0.02):
             delay_ns *= rng.choice((10, 100, 500))
+            self._disk.coverage.count("fault", "slow commit")
         self._disk.world.later(plan.on_grid(delay_ns), self._finish)
 
     def _finish(self) -> None:
         if not self._loop.alive:
             return
-        self._busy = False
-        self._jobs.popleft()()
+        job, then = self._jobs.popleft()
+        job()
+        self._loop.call_soon(then)
         if self._jobs:
             self._start()
 
     def crash(self) -> None:
         """The process dies: what was being written is lost, torn (and dropped at the next start), or kept unbeknown."""
-        if self._busy:
+        if self._jobs:
             disk = self._disk
             kind = disk.rng.choice(("commit lost", "commit torn", "commit kept"))
             disk.coverage.count("fault", kind)
             if kind == "commit kept":
-                self._jobs[0]()
+                self._jobs[0][0]()
         self._jobs.clear()
 
 

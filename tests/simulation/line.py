@@ -91,12 +91,16 @@ class Line:
             elif self.ready and now_ns - self._sent_ns > self._idle_ns // 3:
                 self.call("heartbeat")
 
+    def cause(self, kind: str) -> None:
+        """Tell the auditor what explains an end that is to come."""
+        if self.link is not None and self.link.was_opened:
+            self.client.auditor.cause(self.link.number, kind, self.world.now_ns)
+
     def connect(self) -> None:
         self._buffer.clear()
         self._close = None
         self._heard_ns = self._sent_ns = self.world.now_ns
         self.link = self.client.network.connect(self, self.codec, self.client.ip)
-        self.client.auditor.connected(self.link.number, self.client.name, self.world.now_ns)
         self.world.note(f"{self.client.name}: connects, conn {self.link.number}")
 
     def leave(self, why: str, politely: bool = False) -> None:
@@ -106,9 +110,16 @@ class Line:
             return
         self.world.note(f"{self.client.name}: leaves conn {link.number}: {why}")
         if politely:
+            self.cause("client_closed")
             link.send(Frame(WSMsgType.CLOSE, NORMAL.to_bytes(2)))
         link.leave()
         self._down(NORMAL if politely else CUT, why)
+
+    def opened(self, link: Link) -> None:
+        now_ns, auditor = self.world.now_ns, self.client.auditor
+        auditor.connected(link.number, self.client.name, now_ns)
+        if self.client.plan.byte_weight > 1:
+            auditor.cause(link.number, "stalled", now_ns)
 
     def gone(self, code: int) -> None:
         self._down(code, "")
@@ -118,7 +129,8 @@ class Line:
         assert link is not None
         self.link = None
         self.ready = False
-        self.client.auditor.closed(link.number, code, reason, self.world.now_ns)
+        if link.was_opened:
+            self.client.auditor.closed(link.number, code, reason, self.world.now_ns)
         self.client.coverage.count("close", close_name(code))
         self.world.note(f"{self.client.name}: conn {link.number} is gone: {code} {reason}")
         self.protocol.disconnected()
@@ -265,7 +277,7 @@ class Line:
         if result is not None:
             self._restore()
         elif error is not None:
-            self.retry_at_ns = self.world.now_ns
+            self.ended = self.client.settling and error.data.reason == "login_failed"  # the key is gone
             self.leave(f"login refused: {error.message}")
             self.retry_at_ns = self.world.now_ns + max(error.data.retry_after_ms, 500) * MS_NS
         elif self.link is not None:

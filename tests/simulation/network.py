@@ -5,6 +5,7 @@ delay; links do not wait for one another. Bytes that the peer does not read fill
 are cut (both ends notice), or die silently: in both directions, or in one.
 """
 
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from picows import WSCloseCode, WSMsgType
@@ -15,6 +16,7 @@ from tests.simulation.coverage import Coverage
 from tests.simulation.swarm import Plan
 from tests.simulation.world import MS_NS, World
 
+DELAY_NS_MAX: Final = 4_000 * MS_NS
 CUT: Final = 1006
 """The close code of a connection that ended without a close frame."""
 
@@ -52,6 +54,9 @@ class Frame:
 class End(Protocol):
     """A client's end of a link."""
 
+    def opened(self, link: "Link") -> None:
+        """The server accepted the connection (which the client itself learns from the first bytes)."""
+
     def arrived(self, data: bytes) -> None:
         """Bytes came, of any number of frames."""
 
@@ -71,6 +76,8 @@ class Link:
         self.request, self.response = Headers(), Headers()
         self.server_open = False
         self.client_open = True
+        self.was_opened = False
+        """Whether a server ever accepted it."""
         self.deaf = False
         """Nothing arrives at the client any more, and nobody notices."""
         self.mute = False
@@ -96,7 +103,8 @@ class Link:
 
     def opened(self, server: Server) -> None:
         """The handshake is done."""
-        self.server_open = True
+        self.server_open = self.was_opened = True
+        self.end.opened(self)
         self._connection = Connection(server, self.codec, "")
         self._connection.on_ws_connected(self)
 
@@ -128,7 +136,8 @@ class Link:
         if self.server_open:
             self.server_open = False
             self._unsent.clear()
-            if self.network.plan.chance(self._rng, "power_cut", 0.5):
+            if self.network.plan.chance(self._rng, "power cut", 0.5):
+                self.network.coverage.count("fault", "power cut")
                 self.deaf = self.mute = True
             else:
                 self._fin()
@@ -168,7 +177,7 @@ class Link:
 
     def _arrival(self, not_before_ns: int) -> int:
         jitter = self._rng.random()
-        delay_ns = int(self._delay_ns * (jitter if jitter < 0.98 else 20 * jitter))
+        delay_ns = min(int(self._delay_ns * (jitter if jitter < 0.98 else 20 * jitter)), DELAY_NS_MAX)
         return max(not_before_ns, self.network.plan.on_grid(self.network.world.now_ns + delay_ns))
 
     # ------------------------------------------------------------------------------------------------- the client's end
@@ -243,6 +252,8 @@ class Network:
         self.links: dict[int, Link] = {}
         self.server: Server | None = None
         self.loop_call_soon: Any = None
+        self.cause: Callable[[int, str, int], None] = lambda conn, kind, now_ns: None
+        """Tells the auditor what explains an end."""
         self._opened = 0
 
     def connect(self, end: End, codec: Codec, ip: str) -> Link:
@@ -275,6 +286,13 @@ class Network:
             del self.links[number]
         return [*self.links.values()]
 
+    def calm_down(self) -> None:
+        """From now on the network is a good one; links that died stay dead."""
+        self.plan.window_bytes, self.plan.fragments, self.plan.delay_ns = 10**9, False, MS_NS
+        for link in self.open_links():
+            link._delay_ns = MS_NS
+            link._pump()
+
     def start_faults(self) -> None:
         if self.plan.network_faults:
             self.world.later(self._next_fault_ns(), self._fault)
@@ -295,11 +313,9 @@ class Network:
         self.world.note(f"fault: {kind} on conn {link.number}")
         if kind == "cut":
             link.cut()
-        elif kind == "half-open":
-            link.deaf = link.mute = True
-        elif kind == "deaf":
-            link.deaf = True
-        elif kind == "mute":
-            link.mute = True
+        elif kind in ("half-open", "deaf", "mute"):
+            link.deaf = link.deaf or kind != "mute"
+            link.mute = link.mute or kind != "deaf"
+            self.cause(link.number, "silent", self.world.now_ns)
         elif kind == "slow":
             link._delay_ns = self.rng.choice((100, 500, 3_000)) * MS_NS

@@ -105,8 +105,6 @@ class Process:
             reads_max=plan.reads_max,
         )
         self.writer = Writer(host.disk, self.loop)
-        sequencer: Any = self.sequencer
-        sequencer._jobs = sequencer._writer = self.writer
         feeds.start(self.engine, self.sequencer)
         self.exchange.start(self.sequencer)
         self.lister = listings.Lister(
@@ -125,7 +123,7 @@ class Process:
         server._listening = SimpleNamespace(close=lambda: None)
         self.host.network.server = self.server
         self.host.network.loop_call_soon = self.loop.call_soon
-        self.sequencer.start()
+        self.sequencer.start(self.writer, self.loop)
         self._keep_time()
         if self.plan.snapshot_ns:
             self.loop.call_later(self.plan.snapshot_ns / SECOND_NS, self._snapshot)
@@ -238,6 +236,8 @@ class Host:
         """Levels of quiet moments by market, channel number and life."""
         self.on_crash: Callable[[], None] = lambda: None
         self.on_recovered: Callable[[], None] = lambda: None
+        self.cause: Callable[[str], None] = lambda kind: None
+        """Tells the auditor what explains what clients will see."""
 
     def clock(self) -> int:
         """The machine's wall clock, which may be set."""
@@ -300,16 +300,18 @@ class Host:
         elif kind == "crash":
             self.crash()
         elif kind == "stop":
+            self.cause("stopping")
             process.stop()
-        elif kind == "disk full":
-            self.disk.full = True
         else:
-            self.disk.broken = True
+            self.cause("disk")
+            self.disk.full = self.disk.full or kind == "disk full"
+            self.disk.broken = not self.disk.full
         self.coverage.count("fault", kind)
         self.world.note(f"fault: {kind}")
 
     def _set_clock(self, kind: str) -> None:
         step_ns = int(self.rng.choice((0.001, 0.1, 1, 5, 20)) * SECOND_NS)
+        self.cause("clock")
         self.clock_skew_ns += step_ns if kind == "clock forward" else -step_ns
 
     def crash(self) -> None:

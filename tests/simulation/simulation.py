@@ -9,8 +9,9 @@ from unittest.mock import patch
 
 import structlog
 
+from engine.accounts import Account
 from engine.core import Engine
-from engine.invariants import check
+from engine.invariants import check, money
 from engine.snapshot import state_hash
 from gateway import auth
 from gateway.auth import StoredKey
@@ -70,6 +71,12 @@ class Simulation:
         self.auditor: Any = make_auditor(plan)
         self.host.on_crash = lambda: self.auditor.crashed(world.now_ns)
         self.host.on_recovered = lambda: self.auditor.recovered(world.now_ns)
+        self.host.cause = lambda kind: self.auditor.cause(None, kind, world.now_ns)
+        self.network.cause = self.auditor.cause
+        if plan.config.server.anonymous_per_ip_max < 64:
+            self.host.cause("crowded")
+        if min(plan.queue_max, plan.reads_max) < 100:
+            self.host.cause("overloaded")
         board = Board()
 
         def make(kind: Callable[..., Any], name: str) -> Any:
@@ -138,6 +145,7 @@ class Simulation:
     def _rest(self) -> None:
         """No more faults, nothing new: everybody finds out what is unsure, and is told what is still to be told."""
         self.plan.calm_down()
+        self.network.calm_down()
         clients = [self.operator, *self.bots]
         for client in (*clients, *self.others):
             client.settle_down()
@@ -164,87 +172,64 @@ class Simulation:
         if state_hash(replayed) != final:
             raise Finding("a replay of the whole journal gives another state")
         self.world.digest(final)
-        self.auditor.at_rest(View(self.host, process.engine), self.world.now_ns)
+        if not isinstance(self.auditor, NoAuditor):
+            self.auditor.at_rest(truth(self.host, process.engine), self.world.now_ns)
         if self.auditor.findings:
             raise Finding(self.auditor.findings[0])
 
 
-class View:
-    """The true end of a run, as plain data."""
+def truth(host: Host, engine: Engine) -> Any:
+    """The true end of a run, as plain data for the auditor."""
+    from tests.simulation.auditor import EndAccount, EndOrder, View
 
-    def __init__(self, host: Host, engine: Engine) -> None:
-        self._host = host
-        self.epoch = host.disk.epoch
-        self.seq = engine.seq
-        self.deposited = engine.deposited
-        self.accounts = {
-            account.account_id: {
-                "name": account.name,
-                "balance": account.balance,
-                "held": account.held,
-                "event_seq": account.event_seq,
-                "orders": {
-                    order.order_id: {
-                        "market": order.market,
-                        "side": "buy" if order.is_buy else "sell",
-                        "price": order.price,
-                        "qty": order.qty,
-                        "filled": order.filled,
-                        "remaining": order.remaining,
-                        "client_order_id": order.client_order_id,
-                    }
-                    for order in account.orders.values()
-                },
-                "positions": {
-                    symbol: {
-                        "qty": position.qty,
-                        "basis": position.basis,
-                        "bond": position.bond,
-                        "realized": position.realized,
-                    }
-                    for symbol, position in account.positions.items()
-                },
-            }
-            for account in engine.accounts.values()
+    def end(account: Account) -> EndAccount:
+        orders = {
+            order.order_id: EndOrder(
+                client_order_id=order.client_order_id,
+                market=order.market,
+                side="buy" if order.is_buy else "sell",
+                price=order.price,
+                qty=order.qty,
+                filled=order.filled,
+                remaining=order.remaining,
+            )
+            for order in account.orders.values()
         }
-        self.markets = {
-            symbol: {
-                "state": market.state.name.lower(),
-                "bids": market.book.bids_best_first(),
-                "asks": market.book.asks_best_first(),
-                "trade_id": market.trade_id,
-                "last_price": market.last_price,
-                "tick_size": market.spec.tick_size,
-                "lot_size": market.spec.lot_size,
-            }
+        positions = {symbol: (held.qty, held.basis, held.bond) for symbol, held in account.positions.items()}
+        return EndAccount(account.balance, account.held, account.event_seq, orders, positions)
+
+    return View(
+        accounts={number: end(account) for number, account in engine.accounts.items()},
+        levels={
+            symbol: (market.book.bids_best_first(), market.book.asks_best_first())
             for symbol, market in engine.markets.items()
-        }
-        self.deliveries = {
-            number: {
-                "market": delivery.market,
-                "seller": delivery.seller,
-                "buyer": delivery.buyer,
-                "qty": delivery.qty,
-                "state": delivery.state.name.lower(),
-                "proceeds": delivery.proceeds,
-                "bond": delivery.bond,
-                "cost": delivery.cost,
-                "proven": delivery.proven_hashes,
-                "excused": delivery.excused_hashes,
-                "shares": delivery.shares,
-            }
-            for number, delivery in engine.deliveries.items()
-        }
-
-    def book(self, market: str, seq: int, run: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]] | None:
-        """Bids and asks at that number of the channel ``book.<market>``; None where none were kept."""
-        return self._host.books.get((market, seq, run))
+        },
+        deliveries_msat=money(engine).deliveries,
+        deposited_msat=engine.deposited,
+        ts_us=engine.ts_ns // 1_000,
+        book=lambda market, seq: host.books.get((market, seq, host.lives - 1)),
+    )
 
 
 def make_auditor(plan: Plan) -> Any:
-    """The auditor for a plan."""
+    """The auditor, with what it may know of the server's bounds."""
     try:
-        from tests.simulation.auditor import Auditor
+        from tests.simulation.auditor import Auditor, Setup
     except ImportError:
         return NoAuditor()
-    return Auditor(plan.limits, plan.config)
+    rates, session = plan.config.rates, plan.config.session
+    return Auditor(
+        Setup(
+            orders=(rates.orders.per_second, rates.orders.burst),
+            cancels=(rates.cancels.per_second, rates.cancels.burst),
+            requests=(rates.requests.per_second, rates.requests.burst),
+            ip=(rates.ip.per_second, rates.ip.burst),
+            events_kept=plan.fact_limits.account_max,
+            events_kept_all=plan.fact_limits.all_max,
+            heartbeat_ms=session.heartbeat_ms,
+            idle_ms=session.idle_ms,
+            login_ms=session.login_ms,
+            subscriptions_max=session.subscriptions_max,
+            snapshots=bool(plan.snapshot_ns),
+        )
+    )

@@ -111,7 +111,7 @@ class Plan:
         self.snapshots_kept = rng.choice((1, 2, 3))
         self.tick_ns = rng.choice((100, 500, 2_000)) * MS_NS
         self.downtime_ns = rng.choice((50, 1_000, 10_000)) * MS_NS
-        self._fault_odds = {name: rng.random() < 0.5 and not self.calm for name in ("slow commit", "power_cut")}
+        self._fault_odds = {name: rng.random() < 0.5 and not self.calm for name in ("slow commit", "power cut")}
 
         self.check_every = rng.choice((1, 10, 50, 200))
         """Entries between two looks at all invariants of the engine."""

@@ -74,16 +74,21 @@ class Vandal(Client):
         payload = bytearray(b'{"jsonrpc":"2.0","id":"g","method":"place","params":{"market":')[:size]
         for _ in range(self.rng.randrange(3)):
             payload[self.rng.randrange(size)] = self.rng.randrange(128)
+        line.cause("garbage")
         line.send(bytes(payload), told=False)
 
     def not_utf8(self, line: Line) -> None:
+        line.cause("not_utf8")
+        line.cause("garbage")
         line.send(b'{"jsonrpc":"2.0","id":"\xff","method":"time"}', told=False)
 
     def wrong_kind(self, line: Line) -> None:
+        line.cause("wrong_opcode")
         self.raw(line, Frame(WSMsgType.TEXT if line.codec.binary else WSMsgType.BINARY, b"{}"))
 
     def too_big(self, line: Line) -> None:
         kind = WSMsgType.BINARY if line.codec.binary else WSMsgType.TEXT
+        line.cause("too_big")
         self.raw(line, Frame(kind, b" ", fin=False), Frame(WSMsgType.CONTINUATION, b" " * FRAME_BYTES_MAX))
 
     def bad_frame(self, line: Line) -> None:
@@ -93,16 +98,21 @@ class Vandal(Client):
             (Frame(kind, b"{}", rsv1=True),),
             (Frame(kind, b"{", fin=False), Frame(kind, b"}")),
         )
+        line.cause("framing")
         self.raw(line, *self.rng.choice(bad))
 
     def flood(self, line: Line) -> None:
         for _ in range(FLOOD):
             if line.link is not None:
+                line.cause("garbage")
                 line.send(b"7", told=False)
 
     def many_frames(self, line: Line) -> None:
+        line.cause("garbage")
         self.raw(line, *[Frame(WSMsgType.PONG, b"")] * FRAMES_FLOOD)
 
     def close_strangely(self, line: Line) -> None:
-        code = self.rng.choice((b"", (1005).to_bytes(2), (999).to_bytes(2), (1000).to_bytes(2), (4_321).to_bytes(2)))
+        code = self.rng.choice((b"", (1005).to_bytes(2), (999).to_bytes(2), (1000).to_bytes(2)))
+        line.cause("client_closed")
+        line.cause("framing")
         self.raw(line, Frame(WSMsgType.CLOSE, code))
