@@ -101,7 +101,13 @@ class Client:
     @property
     def at_rest(self) -> bool:
         """Whether everything that was asked is answered, on lines that are up."""
-        return not self.unsure and all((line.ready and not line.asked) or line.ended for line in self.lines)
+        lines = [line for line in self.lines if not line.ended]
+        return not lines or (not self.unsure and all(line.ready and not line.asked for line in lines))
+
+    def trouble(self) -> str:
+        """Why it is not at rest."""
+        lines = [f"ready {line.ready} {[asked.method for asked in line.asked.values()]}" for line in self.lines]
+        return f"{len(self.unsure)} unsure, {'; '.join(lines)}"
 
     def settle_down(self) -> None:
         """The run ends: one line, read, and nothing new."""

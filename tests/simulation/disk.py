@@ -24,8 +24,9 @@ from gateway.journal import Journal, JournalReader, Row, first_link
 from gateway.recovery import SNAPSHOT_FORMAT, SnapshotHeader, read_snapshot
 from tests.simulation.coverage import Coverage
 from tests.simulation.swarm import Plan
-from tests.simulation.world import Finding, Fn, Loop, World
+from tests.simulation.world import SECOND_NS, Finding, Fn, Loop, World
 
+SLOW_COMMIT_NS_MAX: Final = 5 * SECOND_NS
 SNAPSHOT_NAME: Final = "snapshots/snapshot-{:020d}.bin"
 
 
@@ -272,7 +273,7 @@ class Writer:
         plan, rng = self._disk.plan, self._disk.rng
         delay_ns = int(plan.commit_ns * (0.5 + rng.random()))
         if plan.chance(rng, "slow commit", 0.02):
-            delay_ns *= rng.choice((10, 100, 500))
+            delay_ns = min(delay_ns * rng.choice((10, 100, 500)), SLOW_COMMIT_NS_MAX)
             self._disk.coverage.count("fault", "slow commit")
         self._disk.world.later(plan.on_grid(delay_ns), self._finish)
 

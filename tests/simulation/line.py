@@ -294,11 +294,19 @@ class Line:
     def _mend(self, channel: str, method: str, params: Struct) -> None:
         """Resume, resync or subscribe again; a channel that is refused for good is given up."""
 
+        link = self.link
+
+        def again() -> None:
+            if self.link is link:
+                self._mend(channel, method, params)
+
         def then(result: Any, error: Error | None) -> None:
-            if result is not None or self.link is None:
+            if result is not None or self.link is not link:
                 return
-            if error is None or error.code in (ErrorCode.RATE_LIMITED, ErrorCode.OVERLOADED):
+            if error is None:
                 self.leave("channels are not restored")
+            elif error.code in (ErrorCode.RATE_LIMITED, ErrorCode.OVERLOADED):
+                self.world.later(max(error.data.retry_after_ms, 50) * MS_NS, again)
             elif method == "resume":
                 self._mend(ACCOUNT, "subscribe", self.protocol.start_over())
             elif isinstance(params, wire.SubscribeParams) and len(params.channels) > 1:
@@ -308,7 +316,7 @@ class Line:
                 for one in params.channels if isinstance(params, wire.SubscribeParams) else [channel]:
                     self.drop(one)
 
-        if not self.call(method, params, then):
+        if link is not None and not self.call(method, params, then):
             self.leave("too many calls wait")
 
     def subscribe(self, *channels: str) -> None:

@@ -105,6 +105,8 @@ class Link:
         """The handshake is done."""
         self.server_open = self.was_opened = True
         self.end.opened(self)
+        if self.deaf or self.mute:
+            self.network.cause(self.number, "silent", self.network.world.now_ns)
         self._connection = Connection(server, self.codec, "")
         self._connection.on_ws_connected(self)
 
@@ -316,6 +318,7 @@ class Network:
         elif kind in ("half-open", "deaf", "mute"):
             link.deaf = link.deaf or kind != "mute"
             link.mute = link.mute or kind != "deaf"
-            self.cause(link.number, "silent", self.world.now_ns)
+            if link.was_opened:
+                self.cause(link.number, "silent", self.world.now_ns)
         elif kind == "slow":
             link._delay_ns = self.rng.choice((100, 500, 3_000)) * MS_NS

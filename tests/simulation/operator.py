@@ -116,20 +116,27 @@ class Operator(Client):
                         self.board.markets.pop(data.market, None)
 
     def act(self, line: Line) -> None:
-        if self._waiting is not None:
-            self._go_on(line)
-        elif self._scripts and not self._busy:
-            script = self._scripts.pop(0)
-            first = next(script, None)
-            if first is not None:
-                self._waiting = script, *first
-                self._go_on(line)
-        elif not self._busy and self.rng.random() < 0.2:
+        if not self._script(line) and self.rng.random() < 0.2:
             self.habit(line)
 
     def find_out(self, line: Line) -> None:
-        self._waiting = None
-        super().find_out(line)
+        if not self._script(line):
+            super().find_out(line)
+
+    @property
+    def at_rest(self) -> bool:
+        return not (self._busy or self._waiting or self._scripts) and super().at_rest
+
+    def _script(self, line: Line) -> bool:
+        """Go on with a script; False when there is none."""
+        if not self._busy and self._waiting is None and self._scripts:
+            script = self._scripts.pop(0)
+            first = next(script, None)
+            self._waiting = (script, *first) if first is not None else None
+        if self._waiting is not None:
+            self._go_on(line)
+            return True
+        return self._busy
 
     def _go_on(self, line: Line) -> None:
         assert self._waiting is not None

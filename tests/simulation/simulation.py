@@ -24,10 +24,12 @@ from tests.simulation.operator import Operator
 from tests.simulation.server import Host
 from tests.simulation.swarm import Plan
 from tests.simulation.vandal import Vandal
-from tests.simulation.world import Finding, World
+from tests.simulation.world import SECOND_NS, Finding, World
 
 REST_STEPS_MAX: Final = 60_000
 """Steps that a world may take to come to rest."""
+REST_NS: Final = 5 * SECOND_NS
+"""And how long it stays so, with nothing on its way any more."""
 EXPECTED_ERRORS: Final = ("key files", "keys not reloaded")
 """What the server's log may call an error when the disk is at fault."""
 
@@ -150,9 +152,15 @@ class Simulation:
         for client in (*clients, *self.others):
             client.settle_down()
         end = self.world.steps + REST_STEPS_MAX
-        while not self._is_at_rest(clients):
+        self._step_until(lambda: self._is_at_rest(clients), end)
+        quiet_ns = self.world.now_ns + 2 * self.plan.tick_ns + REST_NS
+        self._step_until(lambda: self.world.now_ns >= quiet_ns and self._is_at_rest(clients), end)
+
+    def _step_until(self, done: Callable[[], bool], end: int) -> None:
+        while not done():
             if self.world.steps > end:
-                busy = [client.name for client in clients if not client.at_rest]
+                clients = [self.operator, *self.bots]
+                busy = [f"{client.name} ({client.trouble()})" for client in clients if not client.at_rest]
                 raise Finding(f"the world does not come to rest: {', '.join(busy) or 'the server'}")
             self.world.step()
 

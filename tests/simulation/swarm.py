@@ -205,6 +205,7 @@ class Plan:
     def calm_down(self) -> None:
         """No more faults: everything has to come to rest."""
         self.faulty = False
+        self.commit_ns = min(self.commit_ns, MS_NS)
 
     def __str__(self) -> str:
         shown = {name: value for name, value in vars(self).items() if not name.startswith("_")}

@@ -108,7 +108,7 @@ class Vandal(Client):
                 line.send(b"7", told=False)
 
     def many_frames(self, line: Line) -> None:
-        line.cause("garbage")
+        line.cause("frames")
         self.raw(line, *[Frame(WSMsgType.PONG, b"")] * FRAMES_FLOOD)
 
     def close_strangely(self, line: Line) -> None:
