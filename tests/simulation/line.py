@@ -228,8 +228,8 @@ class Line:
             self.world.note(f"{client.name} #{link.number} < {message}")
         if isinstance(message, list) or ("id" in message and not isinstance(message["id"], int)):
             return  # of a batch, or of what was garbled on purpose
-        if client.loses_a_message() and "id" not in message and message["method"] == "subscription":
-            self.lossy = True
+        if message.get("method") == "subscription" and message["params"]["type"] != "snapshot" and client.loses_a_message():
+            self.lossy = True  # as if its own queue had been full
             return
         for happening in self.protocol.receive(payload if self.codec.binary else payload.decode()):
             self._take(happening)

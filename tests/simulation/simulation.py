@@ -16,6 +16,7 @@ from engine.snapshot import state_hash
 from gateway import auth
 from gateway.auth import StoredKey
 from hashpit.keys import Key
+from hashpit.protocol import ACCOUNT
 from tests.simulation.clients import Board, Bot, Client, Reader
 from tests.simulation.coverage import Coverage
 from tests.simulation.disk import SimulatedJournal
@@ -148,25 +149,36 @@ class Simulation:
         """No more faults, nothing new: everybody finds out what is unsure, and is told what is still to be told."""
         self.plan.calm_down()
         self.network.calm_down()
-        clients = [self.operator, *self.bots]
-        for client in (*clients, *self.others):
+        clients = [self.operator, *self.bots, *self.others]
+        for client in clients:
             client.settle_down()
         end = self.world.steps + REST_STEPS_MAX
-        self._step_until(lambda: self._is_at_rest(clients), end)
-        quiet_ns = self.world.now_ns + 2 * self.plan.tick_ns + REST_NS
-        self._step_until(lambda: self.world.now_ns >= quiet_ns and self._is_at_rest(clients), end)
+        while True:
+            self._step_until(lambda: self._is_at_rest(clients), end)
+            assert self.host.process is not None
+            seq, until_ns = self.host.process.engine.seq, self.world.now_ns + 2 * self.plan.tick_ns + REST_NS
+            self._step_until(lambda: self.world.now_ns >= until_ns and self._is_at_rest(clients), end)
+            if self.host.process.engine.seq == seq:
+                return
 
     def _step_until(self, done: Callable[[], bool], end: int) -> None:
         while not done():
             if self.world.steps > end:
-                clients = [self.operator, *self.bots]
+                clients = [self.operator, *self.bots, *self.others]
                 busy = [f"{client.name} ({client.trouble()})" for client in clients if not client.at_rest]
                 raise Finding(f"the world does not come to rest: {', '.join(busy) or 'the server'}")
             self.world.step()
 
     def _is_at_rest(self, clients: list[Client]) -> bool:
         process = self.host.process
-        return process is not None and process.is_quiet and all(client.at_rest for client in clients)
+        if process is None or not process.is_quiet or not all(client.at_rest for client in clients):
+            return False
+        return all(
+            line.protocol.last_seq(ACCOUNT) == process.engine.accounts[bot.account].event_seq
+            for bot in self.bots
+            for line in bot.lines
+            if line.ready and ACCOUNT in line.channels
+        )
 
     def _judge(self) -> None:
         """The end: invariants, a replay of everything, and what the auditor has to say."""

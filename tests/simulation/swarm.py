@@ -184,7 +184,7 @@ class Plan:
         self.batch_entries_max = rng.choice((1, 2, 5)) if rng.random() < 0.3 else 4_096
         self.batch_bytes_max = rng.choice((1, 100, 500)) if rng.random() < 0.2 else 2**20
         self.fact_limits = FactLimits(
-            *(rng.choice(((5, 50, 2), (40, 60, 7), (1_000, 200, 1), (10, 10_000, 3))) if rng.random() < 0.4 else ())
+            *(rng.choice(((5, 50, 2), (40, 60, 7), (1_000, 200, 3), (10, 10_000, 3))) if rng.random() < 0.4 else ())
         )
         self.closed_max = rng.choice((2, 20, 1_000))
         self.history_accounts_max = rng.choice((2, 1_000))
