@@ -57,7 +57,8 @@ class Client:
         self.auditor = auditor
         self.board = board
         self.rng = world.random(name)
-        self.ip = f"10.0.{self.rng.randrange(3)}.{self.rng.randrange(3)}"
+        # Several share an address; those that never log in do not take it from those that do.
+        self.ip = f"10.{int('bot' in name)}.0.{self.rng.randrange(4)}"
         self.lines: list[Line] = []
         self.settling = False
         """The run ends: nothing new is begun, and what is unsure is found out."""
@@ -102,7 +103,7 @@ class Client:
     def at_rest(self) -> bool:
         """Whether everything that was asked is answered, on lines that are up."""
         lines = [line for line in self.lines if not line.ended]
-        return not lines or (not self.unsure and all(line.ready and not line.asked for line in lines))
+        return not lines or (not self.unsure and all(line.at_rest for line in lines))
 
     def trouble(self) -> str:
         """Why it is not at rest."""

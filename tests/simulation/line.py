@@ -145,6 +145,12 @@ class Line:
         if asked.then is not None:
             asked.then(None, None)
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether it is up, on a link that is alive, and nothing is open."""
+        link = self.link
+        return self.ready and not self.asked and link is not None and not (link.deaf or link.mute)
+
     # ------------------------------------------------------------------------------------------------------------- out
 
     def call(self, method: str, params: Struct | None = None, then: Then | None = None) -> bool:

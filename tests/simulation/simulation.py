@@ -149,6 +149,7 @@ class Simulation:
         """No more faults, nothing new: everybody finds out what is unsure, and is told what is still to be told."""
         self.plan.calm_down()
         self.network.calm_down()
+        self.host.disk.full = self.host.disk.broken = False
         clients = [self.operator, *self.bots, *self.others]
         for client in clients:
             client.settle_down()

@@ -53,6 +53,12 @@ class Vandal(Client):
         if self.rng.random() < 0.3:
             self.rng.choice(acts)(line)
 
+    def settle_down(self) -> None:
+        super().settle_down()
+        for line in self.lines:
+            line.ended = True
+            line.leave("it had its fun")
+
     def raw(self, line: Line, *frames: Frame) -> None:
         assert line.link is not None
         line.link.send(*frames)
