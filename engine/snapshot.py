@@ -7,7 +7,7 @@ same ``state_hash``. Everything is written in a canonical order, so nothing depe
 from hashlib import blake2b
 from typing import Annotated, Final, cast
 
-from msgspec import Meta, Struct, ValidationError, msgpack
+from msgspec import DecodeError, Meta, Struct, msgpack
 from msgspec.structs import astuple
 
 from engine.accounts import Account, Listing, Order, Position
@@ -202,13 +202,13 @@ def restore(snapshot: bytes | memoryview) -> Engine:
     """The engine that ``dump`` wrote. Raises ValueError when the bytes are no snapshot of this format. O(everything)."""
     try:
         state = _DECODER.decode(snapshot)
-    except ValidationError as error:
+    except DecodeError as error:
         raise ValueError(f"not a snapshot of format {FORMAT}: {error}") from error
     if state.format != FORMAT:
         raise ValueError(f"snapshot format {state.format}; this engine reads format {FORMAT}")
     try:
         return _restore(state)
-    except (LookupError, AssertionError) as error:
+    except Exception as error:  # whatever it was that restoring tripped over, dump did not write it
         raise ValueError(f"not a snapshot of format {FORMAT}: {error!r}") from error
 
 
@@ -222,6 +222,9 @@ def _restore(state: _Snapshot) -> Engine:
     for listed in state.markets:
         _restore_market(engine, listed)
     accounts = [_restore_account(engine, saved) for saved in state.accounts]
+    rows = sum(block.keys.count("\n") + 1 for block in state.orders)
+    if max(state.queued, state.remembered - len(state.told)) > rows:
+        raise ValueError(f"{rows} orders have more places than that")
     listings: list[Listing] = [engine.markets.get(symbol) or Listing(symbol) for symbol in state.symbols]
     remembered: list[Remembered | None] = [None] * state.remembered
     queue: list[Order | None] = [None] * state.queued
