@@ -134,12 +134,11 @@ def decode_orders(
     ) = [decode(column, rows) for column in columns]
     orders: list[Order] = []
     for row in range(rows):
-        order_id = order_ids[row]
         account = accounts[account_rows[row]]
         key = keys[row]
         qty = quantities[row]
         order = Order(
-            order_id,
+            order_ids[row],
             account,
             listings[market_rows[row]],
             buys[row] != 0,
@@ -162,7 +161,7 @@ def decode_orders(
             order.remaining = qty - filled
         status = statuses[row]
         if status == _OPEN:
-            account.orders[order_id] = order
+            account.orders[order.key] = order
             queue[queued[row] - 1] = order
             if order.expires_ns or order.reduce_only:
                 special.append(order)
