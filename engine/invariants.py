@@ -86,13 +86,13 @@ def _check_book(engine: Engine, market: Market) -> None:
     assert not bids or not asks or bids[0][0] < asks[0][0], f"{symbol} is crossed: {bids[0]} {asks[0]}"
     assert book.best_bid == (bids[0][0] if bids else 0), f"{symbol}: best bid {book.best_bid} is not the highest"
     assert book.best_ask == (asks[0][0] if asks else 0), f"{symbol}: best ask {book.best_ask} is not the lowest"
-    assert [price for price, _ in bids] == sorted(book.bids, reverse=True), f"{symbol}: bids are out of order"
-    assert [price for price, _ in asks] == sorted(book.asks), f"{symbol}: asks are out of order"
+    assert bids == sorted(set(bids), reverse=True), f"{symbol}: bids are out of order"
+    assert asks == sorted(set(asks)), f"{symbol}: asks are out of order"
     assert market.state is not MarketState.CLOSED or not (bids or asks), f"{symbol} is closed and has orders"
     reduce_only = resting = 0
     for is_buy, levels in ((True, book.bids), (False, book.asks)):
-        for price, level in levels.items():
-            qty, order, previous = 0, level.head, None
+        for level in levels:
+            price, qty, order, previous = level.price, 0, level.head, None
             assert order is not None, f"{symbol}: level {price} is empty"
             while order is not None:
                 text = f"{symbol}: order {order.order_id}"

@@ -41,17 +41,12 @@ class Matching:
         prevention = taker.self_trade_prevention
         limit = taker.price
         is_buy = taker.is_buy
-        while taker.remaining > 0:
-            if is_buy:
-                price = book.best_ask
-                if price == 0 or price > limit:
-                    return True
-                level = book.asks[price]
-            else:
-                price = book.best_bid
-                if price == 0 or price < limit:
-                    return True
-                level = book.bids[price]
+        levels = book.asks if is_buy else book.bids
+        while taker.remaining > 0 and levels:
+            level = levels[-1]
+            price = level.price
+            if price > limit if is_buy else price < limit:
+                return True
             maker = level.head
             assert isinstance(maker, Order), market.symbol
             if maker.account is not taker.account or prevention is STP_NONE:
