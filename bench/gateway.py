@@ -5,7 +5,7 @@
                                        <--  CPU time of all its threads, from /proc/PID/stat
 
     the same sockets and bytes         -->  bench.echo: picows, or websockets, hands every message straight back
-    the same disk                      -->  Journal.append, as the server's journal thread calls it
+    the same disk                      -->  Journal.append, as the server calls it
 
     python -m bench.gateway            table
     python -m bench.gateway --json     one JSON object

@@ -24,7 +24,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from engine.commands import Command, Entry, Tick
 from engine.events import Event
-from gateway.journal import PAYLOAD_HEADER, encode_entry, finish_payload
+from gateway.journal import PAYLOAD_HEADER, encode_entry, encode_into, finish_payload
 from gateway.worker import DiskWorker, Loop, Timer, Worker
 
 QUEUE_MAX: Final = 65_536
@@ -134,6 +134,7 @@ class Sequencer:
         self._append_error: BaseException | None = None
         self._turn_scheduled = False
         self._open = False
+        self._closed = False
         self._failure: BaseException | None = None
         self._failure_told = False
         self._drains: list[Any] = []
@@ -175,7 +176,11 @@ class Sequencer:
         batch = self._gathering
         start = len(batch.payload)
         # Encoded before it is applied: what cannot be journaled must not change the engine.
-        encode_entry(entry, batch.payload)
+        try:
+            encode_into(entry, batch.payload, -1)
+        except (OverflowError, ValueError, TypeError):
+            del batch.payload[start:]
+            encode_entry(entry, batch.payload)
         try:
             events = self._engine.apply(entry)
         except BaseException as error:
@@ -246,6 +251,7 @@ class Sequencer:
     def close(self) -> None:
         """Take no more commands and end the worker; waits for a commit in flight. Undrained entries are never published."""
         self._open = False
+        self._closed = True
         self._disarm_due_timer()
         self._worker.close()
 
@@ -277,7 +283,7 @@ class Sequencer:
 
     def _commit_next(self) -> None:
         """Give the oldest batch to the idle worker; with nothing left, tell a failure that waited for it."""
-        if self._in_flight is not None:
+        if self._in_flight is not None or self._closed:
             return
         if self._full:
             batch = self._full.popleft()
@@ -309,7 +315,7 @@ class Sequencer:
     def _committed(self) -> None:
         """The batch in flight is durable, or failed."""
         batch = self._in_flight
-        if self._failure_told or batch is None:
+        if self._failure_told or self._closed or batch is None:
             return
         if self._append_error is not None:
             self._fail(self._append_error)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.commands import Command, CreateAccount, Entry, Tick
+from engine.commands import Command, CreateAccount, Entry, ReportWork, Tick
 from engine.events import AccountCreated, Event
 from gateway import sequencer as sequencer_module
 from gateway.journal import PAYLOAD_HEADER, JournalWriteError, decode_batch, encode_entry
@@ -374,6 +374,15 @@ async def test_what_cannot_be_encoded_changes_nothing(either: Rig) -> None:
     assert either.failures == []
 
 
+async def test_integers_past_64_bits_are_journaled(rig: Rig) -> None:
+    work = ReportWork(1, 2**120, 5, 2**70)
+    rig.submit("a")
+    rig.submit(command=work)
+    rig.submit("b")
+    await rig.sequencer.drain()
+    assert [entry.command for entry in decode_batch(rig.journal.rows[0][2])] == [CreateAccount("a"), work, CreateAccount("b")]
+
+
 # ---------------------------------------------------------------------------------------------------------------- failures
 
 
@@ -562,9 +571,10 @@ def test_runs_in_one_thread_without_asyncio_on_a_clock_of_its_own() -> None:
     fire()
     assert [type(entry.command) for entry in rig.engine.applied] == [CreateAccount, CreateAccount, Tick]
     loop.turn()
+    ((job, then),) = loop.jobs
     rig.sequencer.close()
+    then()
     assert rig.journal.last_seq == 3
-    assert rig.said[-1] == "flush"
     assert "feed 3" not in rig.said
 
 
@@ -687,6 +697,25 @@ async def test_close_ends_the_thread_and_refuses(rig: Rig) -> None:
     assert "journal" not in {thread.name for thread in threading.enumerate()}
     with pytest.raises(Stopped):
         rig.submit()
+
+
+@pytest.mark.parametrize("fast", [False, True])
+async def test_what_is_not_drained_at_the_close_is_never_published(fast: bool) -> None:
+    rig = Rig()
+    rig.start(fast)
+    rig.submit()
+    await rig.sequencer.drain()
+    said = list(rig.said)
+    rig.submit()
+    if not fast:
+        rig.journal.free.clear()
+        rig.journal.busy.clear()
+        await rig.disk_is_busy()
+        threading.Timer(0.05, rig.journal.free.set).start()
+    rig.sequencer.close()
+    await asyncio.sleep(0.01)
+    assert rig.said == said
+    assert rig.journal.batches == ([[1]] if fast else [[1], [2]])  # a commit in flight was waited for
 
 
 async def test_jobs_run_between_commits_in_the_journals_thread(rig: Rig) -> None:
