@@ -256,11 +256,11 @@ def places(market: str, tick: int, number: int, prefix: str = "p") -> Calls:
         order += 1
 
 
-def mixed(market: str, tick: int, number: int) -> Calls:
+def mixed(market: str, tick: int, number: int, prefix: str = "m") -> Calls:
     """Place, cancel that order, place, cancel, and so on."""
-    for order, call in enumerate(places(market, tick, number, "m")):
+    for order, call in enumerate(places(market, tick, number, prefix)):
         yield call
-        yield f'"method":"cancel","params":{{"client_order_id":"m{number}-{order}"}}}}'.encode()
+        yield f'"method":"cancel","params":{{"client_order_id":"{prefix}{number}-{order}"}}}}'.encode()
 
 
 # -------------------------------------------------------------------------------------------------------------------- load

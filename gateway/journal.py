@@ -91,7 +91,9 @@ class JournalWriteError(JournalError):
 
 # ------------------------------------------------------------------------------------------------------- entries <-> bytes
 
-_encode_into = msgspec.msgpack.Encoder().encode_into
+encode_into: Final = msgspec.msgpack.Encoder().encode_into
+"""``encode_into(entry, payload, -1)``: the short way of ``encode_entry``, for entries with nothing special. When it raises it
+leaves a part of the entry behind, and ``encode_entry`` knows better."""
 _decode = msgspec.msgpack.Decoder(list[Entry | bytes]).decode
 _decode_wide = msgspec.json.Decoder(Entry).decode
 
@@ -104,10 +106,10 @@ def encode_entry(entry: Entry, payload: bytearray) -> None:
     """
     start = len(payload)
     try:
-        _encode_into(entry, payload, -1)
+        encode_into(entry, payload, -1)
     except OverflowError:
         del payload[start:]
-        _encode_into(msgspec.json.encode(entry), payload, -1)
+        encode_into(msgspec.json.encode(entry), payload, -1)
     except (ValueError, TypeError) as error:
         del payload[start:]
         raise ValueError(f"{type(entry.command).__name__} cannot be journaled: {error}") from error

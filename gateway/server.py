@@ -64,6 +64,7 @@ BACKLOG: Final = 1_024
 REASON_BYTES_MAX: Final = 123
 """Longest reason that fits a close frame."""
 
+_CLOSE: Final = WSMsgType.CLOSE
 # Codes that may not travel in a close frame.
 _LOCAL_CODES: Final = frozenset({1004, 1005, 1006, 1015})
 
@@ -225,14 +226,15 @@ class Connection(WSListener):
             self._session.opened(now_ns)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        # Once per message: reading an attribute of a frame, or a member of an enum by its class, costs as much as a method.
         kind = frame.msg_type
-        if kind is WSMsgType.CLOSE:
+        if kind is _CLOSE:
             self._peer_closed(frame)
         elif self._closing or self._session is None:
             return
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             self.end(Close.PROTOCOL, "reserved bits are set")
-        elif kind is self._kind and frame.fin and self._parts is None:
+        elif kind is self._kind and self._parts is None and frame.fin:
             self._receive(frame.get_payload_as_bytes())
         else:
             self._extra_frame(kind, frame)
