@@ -203,7 +203,8 @@ class History:
 
 def _as_accepted(order: Order) -> Accepted:
     """An order that the engine remembers, as an Accepted event with its last price and quantity."""
-    return _changed(first_answer(order), order.price, order.qty)
+    answer = first_answer(order)
+    return answer if order.answer is None else _changed(answer, order.price, order.qty)
 
 
 def _changed(order: Accepted, price: int, qty: int) -> Accepted:
