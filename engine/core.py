@@ -236,11 +236,10 @@ class Engine:
             self._forget_ns = memory(remembered[0])[0] + self.limits.client_order_id_ns if remembered else NEVER
 
     def recall(self, remembered: list[Order | tuple[int, int, str]]) -> None:
-        """Remember what a snapshot tells of, oldest first; takes it off the list. The accounts know the outcomes already."""
+        """Remember what a snapshot tells of, oldest first. The accounts know the outcomes already."""
         if remembered:
             self._forget_ns = memory(remembered[0])[0] + self.limits.client_order_id_ns
-        while remembered:
-            self.remembered.appendleft(remembered.pop())
+        self.remembered.extend(remembered)
 
     # --------------------------------------------------------------------------------------------------------- refusals
 

@@ -45,9 +45,13 @@ def check(engine: Engine) -> None:
     total = money(engine)
     assert total.conserved(), f"money is not conserved: {total}"
     _check_accounts(engine)
+    listed: dict[str, int] = {}
+    for order in engine.open_orders():
+        listed[order.market] = listed.get(order.market, 0) + 1
     for market in engine.markets.values():
-        _check_book(engine, market)
+        _check_book(market, listed.pop(market.symbol, 0))
         _check_positions(engine, market)
+    assert not listed, f"orders are open in markets that are gone: {listed}"
     _check_deliveries(engine)
     _check_due(engine)
 
@@ -80,7 +84,8 @@ def _check_accounts(engine: Engine) -> None:
     assert remembered == len(engine.remembered) + forgotten, "an outcome is remembered without an end"
 
 
-def _check_book(engine: Engine, market: Market) -> None:
+def _check_book(market: Market, listed: int) -> None:
+    """``listed`` open orders of the market are known to their accounts."""
     book, symbol = market.book, market.symbol
     bids, asks = book.bids_best_first(), book.asks_best_first()
     assert not bids or not asks or bids[0][0] < asks[0][0], f"{symbol} is crossed: {bids[0]} {asks[0]}"
@@ -113,7 +118,6 @@ def _check_book(engine: Engine, market: Market) -> None:
             assert level.tail is previous, f"{symbol}: level {price} ends elsewhere"
             assert level.qty == qty, f"{symbol}: level {price} counts {level.qty}, its orders {qty}"
     assert market.reduce_only_orders == reduce_only, f"{symbol} counts {market.reduce_only_orders} reduce-only orders"
-    listed = sum(order.market == symbol for order in engine.open_orders())
     assert listed == resting, f"{symbol} has {resting} orders in its book and {listed} open"
 
 

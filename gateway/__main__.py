@@ -147,9 +147,10 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
         sequencer.start()
         lister.run(clock())
         await sequencer.drain()
+        # looks at everything once, 84 ms with a million orders: before anybody can be waiting
+        collector.start()
         await server.start()
         snapshotter.start()
-        collector.start()
         timekeeper = asyncio.create_task(keep_time())
         # A bug in what the clock drives must not leave an exchange that stands still.
         timekeeper.add_done_callback(lambda task: None if task.cancelled() else end(task.exception()))
