@@ -1,38 +1,53 @@
 """The auditor: believes nothing but what clients sent and were told, and checks every promise.
 
 It is written from docs/PROTOCOL.md and knows nothing of the engine or the gateway: no code of theirs is used here, and
-prices, fees, checksums and queues are worked out again by its own rules. A client is told something wrong if any of these
-checks says so; a finding starts with the check's name.
+prices, fees, checksums and queues are worked out again by its own rules. A finding starts with the name of the check that
+made it. By promise (the numbers are those of ARCHITECTURE's table, from 1):
 
-| Promise | Check | What is compared | Proven by (tests/simulation/test_auditor.py) |
-|---|---|---|---|
-| 1 acknowledged is durable | ``durable`` | every acknowledged order, cancel, fill and transfer is an event; an event's number never changes its contents, over crashes too; balances, positions and open orders at the end are those of the events; a read is never older than what was told before it | ``test_durable`` |
-| 2 exactly once | ``once`` | one outcome per client order id and transfer id for 24 hours: one order, one answer that is no repeat, repeats like the first | ``test_once`` |
-| 2, 4 no trade twice | ``trade`` | trade numbers start at 1 without gap or repeat, and keep their contents over restarts | ``test_trade`` |
-| 3 the account stream has no gap | ``stream`` | each socket's numbers follow each other, from the snapshot or the resumed number on; ``TOO_OLD`` only with a reason; nothing is missing at the end | ``test_stream`` |
-| 3 events come before answers | ``before`` | what a command caused is told on the socket before its answer | ``test_before`` |
-| 3 snapshots are the stream's sum | ``snapshot`` | balance, open orders and positions of an account snapshot, against the replayed events | ``test_snapshot`` |
-| 3, 7 each event follows from the one before | ``balance`` | balance, held, position and realized after each event, by the rules of clearing and holds | ``test_balance`` |
-| 3 an order has one life | ``life`` | accepted, then its fills, then one end; filled and remaining add up; time in force, post-only and collar are kept | ``test_life`` |
-| 3 time is the exchange's | ``time`` | GTD orders end at their time, nothing trades behind the gate | ``test_time`` |
-| 4 book feeds can be verified | ``book`` | predecessor, levels, no crossing, checksum over the auditor's own copy, equality with all open orders and with the end | ``test_book`` |
-| 4 everybody is told the same | ``same`` | a channel's number has one content for all subscribers | ``test_same`` |
-| 5 budgets | ``budget`` | every answer has one, never above its bound, never growing faster than its rate | ``test_budget`` |
-| 5 limits | ``limit`` | a refusal only when the budget says 0, cancels by their own budget; no request more than bucket and rate allow | ``test_limit`` |
-| 6 slow readers and ends of sockets | ``close`` | documented codes, each only with its cause | ``test_close`` |
-| 7 money is conserved | ``conserved`` | everything adds up to deposits less withdrawals; positions add up to zero; fees are the fills' fees | ``test_conserved`` |
-| 7 both halves of a trade | ``halves`` | price, quantity, time, sides, fees, and the public trade | ``test_halves`` |
-| 7 settlement | ``delivery`` | shares of positions, what is paid, refunded, compensated and released | ``test_delivery`` |
-| price and time | ``priority`` | no order that surely stood better or longer is passed over; orders that cross do not rest | ``test_priority`` |
-| 9 numbers | ``number`` | decimal text on tick and lot, whole numbers elsewhere | ``test_number`` |
-| 10 refusals | ``error`` | documented code, reason, field and bound, for that method, in that situation | ``test_error`` |
-| 10 messages | ``shape`` | the documented fields, no others | ``test_shape`` |
-| every request has an answer | ``answer`` | one answer per request, none unasked, batches in order | ``test_answer`` |
+1. Acknowledged means durable
+``durable``    every acknowledged order, cancel, fill and transfer is an event; the contents of an event's number never
+               change, over crashes too; balances, positions and open orders at the end are those that the events add up
+               to; a read is never older than what was told before it was asked for
+2. Exactly once
+``once``       one outcome per client order id and transfer id while it is remembered: one order, one answer that is no
+               repeat, all repeats like it
+``trade``      trade numbers of a market start at 1, have no gap and no repeat, and keep their contents over restarts
+3. The account stream has no gap, and resumes
+``stream``     each socket's numbers follow each other, from its snapshot or the number that it resumed from; heartbeats
+               agree; TOO_OLD only for a reason; nothing is missing in the end
+``before``     what a command caused is told on the socket before its answer
+``snapshot``   balance, open orders and positions of an account snapshot are what the events before it add up to
+``life``       an order is accepted, then its fills, then one end; filled and remaining add up; time in force, post-only,
+               collar and amends are as documented
+``time``       GTD orders end at their time, not earlier and not later; nothing trades from the gate on
+4. Book feeds can be verified
+``book``       each message has its predecessor's number; levels in order, no crossing; the checksum over the auditor's own
+               copy; equal to all accounts' open orders at that time, and to the true book in the end
+``same``       one number of a public channel has one content, and one book behind it, for all subscribers
+``priority``   price and time: no order that surely stood better, or longer at the same price, is passed over; orders that
+               cross do not rest; the maker's price
+5. Budgets
+``budget``     every answer has one, within its bound, and it never grows faster than its rate
+``limit``      a request is refused only when its own budget is told to be 0; of burst + 1 requests that pass, the time
+               between them has earned one; conflated channels send ten messages per second at most
+6. A slow reader slows nobody
+``close``      documented close codes, each only with its cause: slow, idle, not logged in, revoked, flooding, ...
+7. Money is conserved
+``balance``    balance, held, position and realized follow from the event before, by the rules of clearing and holds
+``halves``     both halves of a trade and the public one: price, quantity, time, sides; fees
+``delivery``   shares of positions; what is paid, refunded, compensated and released
+``conserved``  balances, contracts and deliveries are deposits less withdrawals; positions add up to zero; the fee account
+               has the fills' fees
+8. Same journal, same state: the simulation itself replays the journal and compares ``state_hash``
+9. No floats
+``number``     prices, quantities and money as text with all decimals of their step; whole numbers elsewhere
+10. Every refusal names code, field and bound
+``error``      documented code, reason, field and bound, for that method, in that situation
+``shape``      messages, results and events have the documented fields and no others
+``answer``     every request has one answer, none comes unasked, batches are answered in order
 
-Promise 8 (same journal, same state) is the simulation's own: it replays the journal and compares ``state_hash``.
-
-What cannot be known is left out and counted in ``unchecked``: an account whose events nobody read, an order between two
-snapshots. So look at that counter before trusting a run without findings.
+What cannot be known is left out and counted in ``unchecked``: an account whose events nobody read, an order from before a
+gap, things that happened at one time. Look at that counter before trusting a run without findings.
 """
 
 from collections import Counter, deque

@@ -164,10 +164,11 @@ class MarketReplay:
             return
         for ahead in self._ahead(queue, order, price):
             if ahead not in unsure:
+                first = f"order {ahead.order_id} of account {ahead.account} ({queue.lots[ahead]} lots at {self.place[ahead]}, "
+                first += f"since {self.since[ahead]})"
                 self.find(
                     "priority",
-                    f"{self.market} trade {moment.trade_id} at {moment.ts_us}: order {ahead.order_id} of account "
-                    f"{ahead.account} ({queue.lots[ahead]} lots at {self.place[ahead]}, since {self.since[ahead]}) comes first, "
+                    f"{self.market} trade {moment.trade_id} at {moment.ts_us}: {first} comes first, "
                     f"came order {order.order_id} of account {order.account} at {price}, since {self.since[order]}",
                 )
                 break
@@ -221,7 +222,8 @@ class History:
         """Replay every account, put them together, and compare with the end."""
         for account, told in sorted(self.told.items()):
             replay = Replay(told, self.terms, self.moments, self.fills, self.deliveries, self.find, self.unchecked)
-            replay.run()
+            end = view.accounts.get(account)
+            replay.run(end.event_seq if end is not None else 0)
             self.replays[account] = replay
         dark_us = self._dark(view)
         for account, replay in self.replays.items():
