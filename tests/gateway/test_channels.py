@@ -397,6 +397,26 @@ def test_a_slow_reader_of_a_book_is_conflated() -> None:
     assert reader.messages[-1]["prev_seq"] == first + 11
 
 
+def test_a_slow_reader_learns_of_the_end_behind_a_snapshot() -> None:
+    """Found by simulation: the end came without the snapshot that was owed, which looked like a gap in a channel that is gone."""
+    rig = Rig()
+    spec, seller, _ = market_with_trade(rig)
+    name = f"book.{spec.symbol}"
+    reader = rig.subscribe(name)
+    reader.unread = CONFLATE_BYTES + 1
+    rig.place(seller, spec, Side.SELL, 50_100, 1)
+    late = Reader()
+    late.unread = CONFLATE_BYTES + 1
+    channel = rig.feeds.find(name, 0)
+    channel.add(late, rig.now)
+    assert late.messages == []
+    channel.close("settled", rig.now)
+    for slow in (reader, late):
+        last, end = slow.messages[-2:]
+        assert (last["type"], end["data"]["event"]) == ("snapshot", "closed")
+        assert end["prev_seq"] == last["seq"]
+
+
 def test_a_reader_that_has_read_meanwhile_is_not_conflated() -> None:
     """What an outbox says of unsent bytes may be out of date, and then only too much."""
     rig = Rig()

@@ -14,10 +14,11 @@ from hashpit.keys import Key
 from hashpit.messages import MarketListed, MarketStateChanged, StatusSnapshot
 from tests.simulation.clients import AGAIN, Bot, Client
 from tests.simulation.line import Line
-from tests.simulation.world import MS_NS
+from tests.simulation.world import MS_NS, SECOND_NS
 
 MINUTE_US: Final = 60_000_000
 ACCOUNT_NAME_TAKEN: Final = 1003
+NARROW_KEYS: Final[tuple[tuple[wire.Permission, ...], ...]] = (("read", "quote"), ("read",), ("trade",), ("read", "trade"))
 
 Script = Generator[tuple[str, Struct | None], tuple[Any, Error | None], None]
 """Yields calls one after the other; each is sent again until it is answered, and its answer is given back."""
@@ -70,7 +71,7 @@ class Operator(Client):
             yield "deposit", wire.TransferParams(account, amount, f"first-{account}")
         permissions: list[wire.Permission] = ["read", "trade", "withdraw"]
         if "keys" in self.plan.operator_habits and self.rng.random() < 0.3:
-            permissions = self.rng.choice((["read", "quote"], ["read"], ["trade"], ["read", "trade"]))
+            permissions = [*self.rng.choice(NARROW_KEYS)]
         private = public = ""
         kind: Any = "ed25519" if self.rng.random() < self.plan.ed25519 else "hmac"
         if kind == "ed25519":
@@ -111,13 +112,15 @@ class Operator(Client):
             case MarketListed():
                 self.board.learn(data.terms)
             case MarketStateChanged():
-                if data.state in ("closed", "settled"):
-                    if self.rng.random() < 0.9:
-                        self.board.markets.pop(data.market, None)
+                if data.state in ("closed", "settled") and self.rng.random() < 0.9:
+                    self.board.markets.pop(data.market, None)
 
     def act(self, line: Line) -> None:
         if not self._script(line) and self.rng.random() < 0.2:
-            self.habit(line)
+            if self.plan.naps and self.rng.random() < 0.1:
+                self.board.asleep_until_ns = self.world.now_ns + self.rng.choice((10, 30, 70)) * SECOND_NS
+            else:
+                self.habit(line)
 
     def find_out(self, line: Line) -> None:
         if not self._script(line):
@@ -260,4 +263,3 @@ class Operator(Client):
 def public_half(private: str) -> str:
     """The public half of an Ed25519 key."""
     return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(private)).public_key().public_bytes_raw().hex()
-

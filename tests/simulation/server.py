@@ -43,14 +43,7 @@ class Watched:
         self._coverage = coverage
         self._check_every = check_every
         self.next_due_ns = engine.next_due_ns
-
-    @property
-    def seq(self) -> int:
-        return self._engine.seq
-
-    @property
-    def ts_ns(self) -> int:
-        return self._engine.ts_ns
+        self.seq, self.ts_ns = engine.seq, engine.ts_ns
 
     def apply(self, entry: Entry) -> list[Event]:
         events = self._apply(entry)
@@ -350,4 +343,6 @@ class Host:
                 self.books[symbol, channels.book.seq, self.lives - 1] = levels
                 depth = channels.depth
                 if levels != ([*depth.bids.best_first()], [*depth.asks.best_first()]):
-                    raise Finding(f"{symbol}: the book that is shown differs from the engine's after entry {process.engine.seq}")
+                    raise Finding(
+                        f"{symbol}: the book that is shown differs from the engine's after entry {process.engine.seq}"
+                    )
