@@ -215,6 +215,13 @@ class Bot(Reader):
         self.add_line(key)
         self.start()
 
+    def hear_everything(self, epoch: str) -> None:
+        """One more line, which asks for all that ever happened to the account."""
+        if self.lines and not all(line.ended for line in self.lines):
+            line = self.add_line(self.key)
+            line.resume_from_the_start(epoch)
+            line.connect()
+
     def does(self, habit: str, odds: float) -> bool:
         return habit in self.plan.habits and self.rng.random() < odds
 

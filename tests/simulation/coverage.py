@@ -14,7 +14,6 @@ from gateway.wire import CANCEL_REASON, Close, ErrorCode
 UNREACHABLE: Final[dict[tuple[str, str], str]] = {
     ("reject", "CLIENT_ORDER_ID_INVALID"): "the gateway refuses such an id before the engine sees it",
     ("reject", "NOTIONAL_TOO_LARGE"): "no algorithm's highest price times its largest quantity comes near the bound",
-    ("error", "INTERNAL"): "only when the key files cannot be written; counted where a seed fills the disk at that moment",
 }
 """What no client can bring about, or hardly ever, and why."""
 

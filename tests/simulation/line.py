@@ -332,6 +332,12 @@ class Line:
         if link is not None and not self.call(method, params, then):
             self.leave("too many calls wait")
 
+    def resume_from_the_start(self, epoch: str) -> None:
+        """Let the next restore resume the account from its first event."""
+        self.protocol.want(ACCOUNT)
+        self.protocol._places[ACCOUNT].seq = 0
+        self.protocol._epoch = epoch
+
     def subscribe(self, *channels: str) -> None:
         """Follow channels from now on."""
         new = [channel for channel in channels if self.protocol.want(channel)]

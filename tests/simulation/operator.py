@@ -117,7 +117,7 @@ class Operator(Client):
 
     def act(self, line: Line) -> None:
         if not self._script(line) and self.rng.random() < 0.2:
-            if self.plan.naps and self.rng.random() < 0.1:
+            if self.plan.naps and self.rng.random() < 0.2:
                 self.board.asleep_until_ns = self.world.now_ns + self.rng.choice((10, 30, 70)) * SECOND_NS
             else:
                 self.habit(line)
@@ -196,8 +196,8 @@ class Operator(Client):
                     self._report(line, delivery)
 
         self.ask(line, "deliveries", wire.DeliveriesParams(limit=1_000), then)
-        if self._wrong(0.2):
-            self.ask(line, "report_work", wire.ReportWorkParams(self.rng.randrange(1, 50), "1", 1))
+        if self.rng.random() < 0.3:  # perhaps one that is not running, or none at all
+            self.ask(line, "report_work", wire.ReportWorkParams(self.rng.randrange(1, 9), "1", 1))
 
     def _report(self, line: Line, delivery: wire.DeliveryView) -> None:
         rng = self.rng

@@ -154,6 +154,9 @@ class Simulation:
         for client in clients:
             client.settle_down()
         end = self.world.steps + REST_STEPS_MAX
+        self._step_until(lambda: self._is_at_rest(clients), end)
+        for bot in self.bots:
+            bot.hear_everything(self.host.disk.epoch)
         while True:
             self._step_until(lambda: self._is_at_rest(clients), end)
             assert self.host.process is not None

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, Final
 
-START_NS: Final = 1_795_435_170 * 1_000_000_000
-"""When every world begins: 2026-11-23 11:59:30 UTC, half a minute before the first delivery periods start."""
+START_NS: Final = 1_795_435_190 * 1_000_000_000
+"""When every world begins: 2026-11-23 11:59:50 UTC, ten seconds before the first delivery periods start."""
 MS_NS: Final = 1_000_000
 SECOND_NS: Final = 1_000_000_000
 
