@@ -101,17 +101,19 @@ CLASSES: Final = ("orders", "cancels", "requests")
 BUDGET_NAMES: Final = frozenset(CLASSES)
 LOSSLESS: Final = ("trades", "status", "account")
 CLOSE_CAUSES: Final = {
-    1000: "client_closed",
-    1001: "stopping",
-    1002: "framing",
-    1003: "wrong_opcode",
-    1007: "not_utf8",
-    1009: "too_big",
-    1011: "disk",
-    1013: "crowded",
-    4003: "stalled",
-    4004: "key_revoked",
+    1000: {"client_closed"},
+    1001: {"stopping", "overloaded"},
+    1002: {"framing"},
+    1003: {"wrong_opcode"},
+    1007: {"not_utf8"},
+    1009: {"too_big"},
+    1011: {"disk"},
+    1013: {"crowded"},
+    4003: {"stalled"},
+    4004: {"key_revoked"},
 }
+PASSING: Final = frozenset({"stopping", "disk"})
+"""Causes that end with the server process."""
 
 Rate = tuple[int, int]
 
@@ -162,6 +164,7 @@ class Subscription:
         "asked",
         "behind",
         "book",
+        "by_engine",
         "fresh",
         "kind",
         "market",
@@ -189,6 +192,8 @@ class Subscription:
         self.promised = 0
         """The number that a heartbeat told."""
         self.ts_us = 0
+        self.by_engine = kind in ("account", "trades") or (kind == "book" and not name.endswith(".100ms"))
+        """Whether its messages carry the engine's time, which never goes back."""
         self.trade_id: int | None = None
         self.book = BookCopy() if kind == "book" else None
         self.sent_us: deque[int] | None = deque(maxlen=11) if name.endswith(".100ms") or kind == "ticker" else None
@@ -272,7 +277,7 @@ class Auditor:
         self._too_old: list[tuple[int, int, Request, Connection]] = []
         self._revoked: set[str] = set()
         self._index_prices: dict[str, list[str | None]] = {}
-        self._stopping = False
+        self._process_causes: list[set[str]] = [set()]
         for info in self.setup.markets:
             self._learn(info)
         for account, balance, event_seq in self.setup.opening:
@@ -369,10 +374,12 @@ class Auditor:
             if connection.key not in self._revoked and "key_revoked" not in connection.causes:
                 why = "a socket of a key that was revoked"
         else:
-            cause = CLOSE_CAUSES[code]
-            met = cause in connection.causes or cause in self.causes
-            if not met and not (code == 1001 and self._stopping):
-                why = f"a cause ({cause})"
+            causes = connection.causes | self._process_causes[connection.process] | self.causes
+            account = connection.subscriptions.get("account")
+            if code == 4003 and account is not None and account.behind:
+                causes.add("stalled")  # what it missed was forgotten before it had caught up
+            if not causes & CLOSE_CAUSES[code]:
+                why = f"a cause ({' or '.join(sorted(CLOSE_CAUSES[code]))})"
         if why:
             self._say(connection, "close", f"{code} only for {why}, came {reason!r} after {waited_ms} ms")
 
@@ -384,13 +391,12 @@ class Auditor:
         """Another server process listens, on the same data."""
         self.process += 1
         self.counts["recovered"] += 1
-        self._stopping = False
-        self.causes.discard("stopping")
+        self._process_causes.append(set())
 
     def cause(self, conn: int | None, kind: str, now_ns: int) -> None:
         """The simulation did something that explains a refusal or the end of a socket."""
         if conn is None:
-            self.causes.add(kind)
+            (self._process_causes[self.process] if kind in PASSING else self.causes).add(kind)
             self.clock_stepped |= kind == "clock"
         else:
             connection = self._conns[conn]
@@ -672,7 +678,7 @@ class Auditor:
             why = f"no LOGIN_REQUIRED on a socket of account {connection.account}"
         elif code == -32002 and steady and spec is not None and spec.permissions & connection.permissions - {"quote"}:
             why = f"no PERMISSION refusal of {method} for a key with {sorted(connection.permissions)}"
-        elif code == SHUTTING_DOWN and not (self._stopping or "stopping" in self.causes):
+        elif code == SHUTTING_DOWN and "stopping" not in self._process_causes[connection.process]:
             why = "SHUTTING_DOWN only when the exchange stops"
         elif code == OVERLOADED and "overloaded" not in self.causes:
             why = "OVERLOADED only when too many commands wait"
@@ -873,8 +879,7 @@ class Auditor:
         if subscription is None or subscription.fresh:
             return
         told = self._account(account)
-        seq = max((told.order_seq.get((event, order_id), 0) for event in events), default=0)
-        if 0 < seq <= subscription.seq:
+        if any(told.order_seq.get((event, order_id), subscription.seq + 1) <= subscription.seq for event in events):
             subscription.behind = False
         elif not subscription.behind:
             self._say(
@@ -1037,7 +1042,7 @@ class Auditor:
         else:
             if prev_seq != subscription.seq or seq <= prev_seq or (subscription.kind == "account" and seq != prev_seq + 1):
                 self._say(connection, "stream", f"{where} after {subscription.seq}, came prev_seq {prev_seq} seq {seq}")
-            if params["ts_us"] < subscription.ts_us:
+            if params["ts_us"] < subscription.ts_us and subscription.by_engine:
                 self._say(connection, "stream", f"{where} not before {subscription.ts_us}, came {params['ts_us']}")
             subscription.ts_us = params["ts_us"]
         if subscription.sent_us is not None and not (kind == "snapshot" and prev_seq == seq):
@@ -1142,7 +1147,7 @@ class Auditor:
                 if type(info) is dict and CHECK_RESULTS["MarketInfo"].names <= info.keys():
                     self._learn(info)
                 self._wrong(connection, CHECK_RESULTS["MarketInfo"], info, self.terms.get(str(info.get("market"))), "status")
-            self._stopping |= data["server"] == {"state": "stopping"}
+            self._stops(connection, data["server"].get("state") if type(data["server"]) is dict else None)
             return
         event = data.get("event") if type(data) is dict else None
         checker = CHECK_STATUS.get(str(event))
@@ -1157,7 +1162,11 @@ class Auditor:
                 self._learn(data["terms"])
             self._wrong(connection, CHECK_RESULTS["MarketInfo"], data["terms"], self.terms.get(data["market"]), "market_listed")
         elif event == "server":
-            self._stopping |= data["state"] == "stopping"
+            self._stops(connection, data["state"])
+
+    def _stops(self, connection: Connection, state: Any) -> None:
+        if state == "stopping":
+            self._process_causes[connection.process].add("stopping")
 
     def _account_message(self, connection: Connection, subscription: Subscription, params: dict[str, Any]) -> None:
         account, data, seq = connection.account, params["data"], params["seq"]
@@ -1204,7 +1213,7 @@ class Auditor:
         told.max_seq = max(told.max_seq, seq)
         order_id = data.get("order_id")
         if order_id:
-            told.order_seq[str(event), order_id] = seq
+            told.order_seq.setdefault((str(event), order_id), seq)
         elif event == "balance":
             told.transfer_seq[data["transfer_id"]] = seq
 

@@ -37,7 +37,7 @@ class Told:
         """By number: data, connection and engine time."""
         self.max_seq = event_seq
         self.order_seq: dict[tuple[str, int], int] = {}
-        """Kind of event and order_id to the latest number."""
+        """Kind of event and order_id to the first number."""
         self.transfer_seq: dict[str, int] = {}
         self.reads: list[tuple[str, Any, int, int]] = []
         """Results of reads, with the connection and the highest number told before they were asked for."""
@@ -163,6 +163,8 @@ class Replay:
         self.arriving: Order | None = None
         self.order_id_max = 0
         self.ts_us = 0
+        self.known_us = 0
+        """Engine time until which the open orders are known."""
         self.deposited = 0
         self.fees = 0
         self.seq = 0
@@ -200,12 +202,12 @@ class Replay:
     def _lose_track(self) -> None:
         self._forget_arrival()
         if self.whole:
-            self.dark_us = self.ts_us
+            self.dark_us = self.known_us
         self.known = self.whole = False
         self.unchecked["account: a gap, nobody was told"] += 1
         for order in self.orders.values():
             if order.status == "open":
-                self._moment(CUT, order, order.rest_lots, self.ts_us)
+                self._moment(CUT, order, order.rest_lots, self.known_us)
                 order.rest_lots = 0
                 order.status = "unknown"
 
@@ -225,6 +227,7 @@ class Replay:
         if ts_us < self.ts_us:
             self.find("stream", f"time does not go back from {self.ts_us}, came {ts_us}")
         self.ts_us = ts_us
+        self.known_us = max(self.known_us, ts_us)
         kind = data["event"]
         terms = self.terms.get(data.get("market", ""))
         before = self.balance, self.held
@@ -579,10 +582,16 @@ class Replay:
         self.deposited += amount
 
     def _rejected(self, data: dict[str, Any]) -> None:
-        if self.known and data["code"] == FUNDS_INSUFFICIENT and not data["order_id"]:
-            bound = msat(data.get("bound"))
-            if bound != self.balance - self.held:
-                self.find("error", f"bound is the available {self.balance - self.held} msat, came {bound}")
+        if not self.known or data["code"] != FUNDS_INSUFFICIENT:
+            return
+        available = self.balance - self.held
+        for order in self.orders.values():  # an amend: the order's own hold counts
+            named = order.order_id == data["order_id"] or order.client_order_id == (data["client_order_id"] or None)
+            if named and order.status == "open":
+                available += (order.unit or 0) * order.remaining
+        bound = msat(data.get("bound"))
+        if bound != available:
+            self.find("error", f"bound is the available {available} msat, came {bound}")
 
     def _delivery(self, data: dict[str, Any]) -> Delivery:
         delivery = self.deliveries.setdefault(data["delivery_id"], Delivery())
@@ -665,6 +674,7 @@ class Replay:
         view = data["balance"]
         self.balance, self.held = msat(view["balance"]) or 0, msat(view["held"]) or 0
         self.applied, self.known = seq, not self.house
+        self.known_us = max(self.known_us, made_us)
         self.states.append((seq, self.balance, self.held))
         self.positions = {}
         for row in data["positions"]:
@@ -694,7 +704,7 @@ class Replay:
             if order.side == "buy" or order.reduce_only:
                 order.unit = terms.unit_hold(order.price, order.side, order.reduce_only)
             self.orders[order.order_id] = order
-            self._moment(REST, order, order.rest_lots, made_us, order.price)
+            self._moment(REST, order, order.rest_lots, self.known_us, order.price)
 
 
 ORDER_EVENTS: Final = frozenset({"accepted", "fill", "canceled", "reduced", "amended"})

@@ -255,7 +255,7 @@ class History:
             elif not replay.whole:
                 dark.append(replay.dark_us or 0)
             elif replay.applied < end.event_seq:
-                dark.append(replay.ts_us)
+                dark.append(replay.known_us)
         return min(dark, default=None)
 
     # ------------------------------------------------------------------------------------------------------- accounts
@@ -322,9 +322,9 @@ class History:
                 else:
                     self.unchecked["durable: an acknowledged order of an account with a gap"] += 1
                 continue
-            self._answer(method, result, order, where)
+            self._answer(method, result, order, where, whole)
 
-    def _answer(self, method: str, result: dict[str, Any], order: Order, where: str) -> None:
+    def _answer(self, method: str, result: dict[str, Any], order: Order, where: str, whole: bool) -> None:
         terms = self.terms[order.market]
         if method == "cancel":
             if order.status == "open":
@@ -338,7 +338,7 @@ class History:
                 (data for data in fills if data["trade_id"] == fill["trade_id"] and data["liquidity"] == "taker"), None
             )
             if event is None:
-                if order.since_us is not None:
+                if whole:
                     self.find("durable", f"{where}: fill {fill['trade_id']} of order {order.order_id} is an event, came none")
             elif any(event[name] != value for name, value in fill.items()):
                 self.find("halves", f"{where}: the answer's fill {fill} is the event's, came {event}")
