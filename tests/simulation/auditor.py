@@ -247,9 +247,10 @@ class Connection:
 class Outcome:
     """The first outcome of a client order id or transfer id, as far as it was told."""
 
-    __slots__ = ("content", "first", "received_ns", "sent_ns")
+    __slots__ = ("content", "first", "received_ns", "sent_ns", "ts_us")
 
-    def __init__(self, content: Any, first: bool, sent_ns: int, received_ns: int) -> None:
+    def __init__(self, content: dict[str, Any], first: bool, sent_ns: int, received_ns: int) -> None:
+        self.ts_us: int = content.get("ts_us", 0)
         self.content, self.first, self.sent_ns, self.received_ns = content, first, sent_ns, received_ns
 
 
@@ -724,7 +725,7 @@ class Auditor:
                 self._say(connection, "error", f"{name}: more than available, came {asked} of {data['bound']}")
 
     def _once(
-        self, connection: Connection, key: tuple[int, str, str], content: Any, first: bool, sent_ns: int, now_ns: int
+        self, connection: Connection, key: tuple[int, str, str], content: dict[str, Any], first: bool, sent_ns: int, now_ns: int
     ) -> None:
         """One name, one outcome."""
         known = self._outcomes.get(key)
@@ -732,8 +733,11 @@ class Auditor:
             self._outcomes[key] = Outcome(content, first, sent_ns, now_ns)
             return
         span_ns = max(now_ns, known.received_ns) - min(sent_ns, known.sent_ns)
+        one_us, other_us = known.ts_us, content.get("ts_us", 0)
+        if one_us and other_us:
+            span_ns = max(span_ns, abs(other_us - one_us) * 1_000)
         if span_ns >= self.setup.client_order_id_ns or self.clock_stepped:
-            if first:
+            if first and other_us >= one_us:
                 self._outcomes[key] = Outcome(content, first, sent_ns, now_ns)
             return
         if known.content != content:
@@ -955,7 +959,7 @@ class Auditor:
             self._say(connection, "shape", f"transfer_id {name!r} and the sign of a {request.method}, came {result}")
         if not result["repeat"] and abs(amount) != _msat_of(str(request.params.get("amount"))):
             self._say(connection, "durable", f"the amount {request.params.get('amount')}, came {result['amount']}")
-        content = (account, result["amount"])
+        content = {"account": account, "amount": result["amount"]}
         self._once(connection, (account, request.method, str(name)), content, not result["repeat"], request.sent_ns, now_ns)
         told = self._account(account)
         told.answers.append((request.method, result, connection.number))

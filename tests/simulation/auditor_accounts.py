@@ -59,6 +59,7 @@ class Order:
         "lost",
         "market",
         "order_id",
+        "post_only",
         "price",
         "qty",
         "reduce_only",
@@ -79,6 +80,7 @@ class Order:
         self.market: str = data["market"]
         self.side: str = data["side"]
         self.reduce_only: bool = data["reduce_only"]
+        self.post_only: str = data["post_only"]
         self.stp: str = data["self_trade_prevention"]
         self.expires_us: int = data["expires_us"]
         self.ts_us: int = data["ts_us"]
@@ -538,7 +540,7 @@ class Replay:
         kept: bool = data["kept_priority"]
         working = qty - order.filled
         in_place = price == order.price and working <= order.remaining
-        if kept != in_place:
+        if kept != in_place and (kept or order.post_only != "slide"):  # a new price may slide back to the old one
             self.find("life", f"{name}: kept_priority {in_place} from {order.remaining} lots at {order.price}, came {kept}")
         if self.ts_us >= terms.gate_us:
             self.find("time", f"no amend from the gate {terms.gate_us} on, came {name} at {self.ts_us}")

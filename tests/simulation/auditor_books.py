@@ -121,6 +121,16 @@ class PublicRecord:
         self.trades: dict[str, dict[int, dict[str, Any]]] = {}
         """By market: trade_id to the public trade. Numbers go on over restarts."""
 
+    def of_market(self, market: str) -> list[dict[int, tuple[int, int, bool]]]:
+        """By server process: engine time to number, checksum, and whether the next number has another time."""
+        found = []
+        for (process, name), by_time in sorted(self.checksums.items()):
+            if name == market:
+                following = [(process, f"book.{market}", seq + 1, "delta") in self.messages for seq, _ in by_time.values()]
+                pairs = zip(by_time.items(), following, strict=True)
+                found.append({ts_us: (seq, told, last) for (ts_us, (seq, told)), last in pairs})
+        return found
+
     def same(self, key: tuple[int, str, int, str], params: dict[str, Any]) -> bool | None:
         """Whether this message was read before with the same contents; None if nobody read it before."""
         known = self.messages.get(key)

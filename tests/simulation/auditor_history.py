@@ -109,7 +109,7 @@ class MarketReplay:
         market: str,
         terms: Terms,
         dark_us: int | None,
-        checksums: list[dict[int, tuple[int, int]]],
+        checksums: list[dict[int, tuple[int, int, bool]]],
         find: Find,
         unchecked: Counter[str],
     ) -> None:
@@ -191,7 +191,7 @@ class MarketReplay:
         own = checksum(bids, asks)
         for known in self.checksums:
             told = known.get(ts_us)
-            if told is not None and told[1] != own:
+            if told is not None and told[2] and told[1] != own:
                 self.find(
                     "book",
                     f"{self.market} number {told[0]} at {ts_us}: checksum {own} of all accounts' open orders "
@@ -237,7 +237,7 @@ class History:
         self._orders_by_time()
         self._trades(dark_us)
         for market, moments in sorted(self.moments.items()):
-            known = [by_time for (_, name), by_time in sorted(self.public.checksums.items()) if name == market]
+            known = self.public.of_market(market)
             MarketReplay(market, self.terms[market], dark_us, known, self.find, self.unchecked).run(moments)
         for number, delivery in sorted(self.deliveries.items()):
             self._settlement(number, delivery)
