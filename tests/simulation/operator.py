@@ -37,6 +37,7 @@ class Operator(Client):
         """The call of a script that is to be sent."""
         self._busy = False
         self._number = 0
+        self._last_delivery = 0
         self._turn_ns = min(self.plan.pace_ns, 100 * MS_NS)
 
     def begin(self, key: Key, bots: list[Bot]) -> None:
@@ -192,12 +193,14 @@ class Operator(Client):
 
         def then(result: list[wire.DeliveryView] | None, error: Error | None) -> None:
             for delivery in result or []:
+                self._last_delivery = max(self._last_delivery, delivery.delivery_id)
                 if self.rng.random() < 0.5:
                     self._report(line, delivery)
 
         self.ask(line, "deliveries", wire.DeliveriesParams(limit=1_000), then)
-        if self.rng.random() < 0.3:  # perhaps one that is not running, or none at all
-            self.ask(line, "report_work", wire.ReportWorkParams(self.rng.randrange(1, 9), "1", 1))
+        if self.rng.random() < 0.5:  # perhaps one that is scheduled, or none at all
+            number = self._last_delivery + self.rng.randrange(1, 4)
+            self.ask(line, "report_work", wire.ReportWorkParams(number, "1", 1))
 
     def _report(self, line: Line, delivery: wire.DeliveryView) -> None:
         rng = self.rng
