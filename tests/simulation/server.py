@@ -14,6 +14,7 @@ from engine.core import Engine
 from engine.events import Event
 from engine.invariants import check
 from gateway import listings
+from gateway.__main__ import CLOCK_SET_NS
 from gateway.exchange import Exchange, Taking
 from gateway.feeds import Feeds
 from gateway.history import History
@@ -107,6 +108,7 @@ class Process:
             lambda command, done: self.sequencer.submit(command, done=done),
         )
         self.stopping = False
+        self._skew_ns = host.clock_skew_ns
 
     def start(self) -> None:
         """Serve. The loop has to be the running one."""
@@ -123,6 +125,10 @@ class Process:
 
     def _keep_time(self) -> None:
         now_ns = self.host.clock()
+        if abs(self.host.clock_skew_ns - self._skew_ns) >= CLOCK_SET_NS:
+            self.exchange.clock_set(now_ns)
+            self.server.clock_set(now_ns)
+        self._skew_ns = self.host.clock_skew_ns
         if self.exchange.taking is Taking.ALL:
             try:
                 self.lister.run(now_ns)
