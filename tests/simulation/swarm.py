@@ -152,7 +152,7 @@ class Plan:
         def narrow() -> bool:
             return rng.random() < 0.15
 
-        lead_s = rng.choice((0, 0, 10, 25))
+        lead_s = rng.choice((0, 0, 25, 45))
         terms = TermsConfig(
             maker_fee_bps=rng.choice((0, 10, 1_000)),
             taker_fee_bps=rng.choice((0, 20, 700)),

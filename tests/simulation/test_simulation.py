@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hashpit.build import build_kind
+from tests.simulation import auditor
 from tests.simulation.coverage import FAULTS, Coverage, required
 from tests.simulation.simulation import Simulation
 from tests.support import ROOT
@@ -75,9 +76,9 @@ def test_both_builds_run_alike() -> None:
 def test_the_trace_changes_nothing() -> None:
     lines: list[str] = []
     traced = Simulation(14, lines.append)
-    traced.run(500)
+    traced.run(STEPS)
     silent = Simulation(14)
-    silent.run(500)
+    silent.run(STEPS)
     assert traced.hash == silent.hash
     assert any("place" in line for line in lines)
 
@@ -91,3 +92,10 @@ def test_a_report_names_what_was_never_reached() -> None:
     assert ("reject", "NOTIONAL_TOO_LARGE") not in missing, "it is explained"
     assert {name for kind, name in required() if kind == "fault"} == set(FAULTS)
     assert any("NEVER REACHED" in line for line in coverage.lines())
+
+
+def test_the_promises_are_written_down_once() -> None:
+    """The auditor's list of checks stands in its module, next to the code, and in the documentation, next to the rest."""
+    text = auditor.__doc__ or ""
+    checks = text[text.index("1. Acknowledged") : text.index("What cannot be known")].strip()
+    assert checks in (ROOT / "docs" / "TESTING.md").read_text()
