@@ -80,7 +80,7 @@ def test_the_trace_changes_nothing() -> None:
     silent = Simulation(14)
     silent.run(STEPS)
     assert traced.hash == silent.hash
-    assert any("place" in line for line in lines)
+    assert len(lines) > 100
 
 
 def test_a_report_names_what_was_never_reached() -> None:
