@@ -7,7 +7,7 @@ made it. By promise (the numbers are those of ARCHITECTURE's table, from 1):
 1. Acknowledged means durable
 ``durable``    every acknowledged order, cancel, fill and transfer is an event; the contents of an event's number never
                change, over crashes too; balances, positions and open orders at the end are those that the events add up
-               to; a read is never older than what was told before it was asked for
+               to; a read tells a state that there was, not older than what was told before it was asked for
 2. Exactly once
 ``once``       one outcome per client order id and transfer id while it is remembered: one order, one answer that is no
                repeat, all repeats like it
@@ -23,13 +23,14 @@ made it. By promise (the numbers are those of ARCHITECTURE's table, from 1):
 4. Book feeds can be verified
 ``book``       each message has its predecessor's number; levels in order, no crossing; the checksum over the auditor's own
                copy; equal to all accounts' open orders at that time, and to the true book in the end
-``same``       one number of a public channel has one content, and one book behind it, for all subscribers
+``same``       one number of a public channel has one content, and one book behind it, for all subscribers; the terms of a
+               market never change
 ``priority``   price and time: no order that surely stood better, or longer at the same price, is passed over; orders that
                cross do not rest; the maker's price
 5. Budgets
 ``budget``     every answer has one, within its bound, and it never grows faster than its rate
 ``limit``      a request is refused only when its own budget is told to be 0; of burst + 1 requests that pass, the time
-               between them has earned one; conflated channels send ten messages per second at most
+               between them has earned one; conflated channels send few messages per second
 6. A slow reader slows nobody
 ``close``      documented close codes, each only with its cause: slow, idle, not logged in, revoked, flooding, ...
 7. Money is conserved
@@ -95,6 +96,10 @@ WINDOW_MAX: Final = 64
 """Largest bucket whose requests are counted one by one."""
 SECOND_NS: Final = 10**9
 ID_CHARS_MAX: Final = 64
+MESSAGES_PER_SECOND: Final = 20
+"""Of a conflated channel: ten, and what goes out early because others ask for a snapshot."""
+TOLD_REFUSALS: Final = frozenset({"place", "amend", "cancel", "withdraw"})
+"""Methods whose refusals by the engine are events of the account."""
 CUT: Final = 1006
 """Close code for a socket that broke without a close frame."""
 CLASSES: Final = ("orders", "cancels", "requests")
@@ -196,7 +201,9 @@ class Subscription:
         """Whether its messages carry the engine's time, which never goes back."""
         self.trade_id: int | None = None
         self.book = BookCopy() if kind == "book" else None
-        self.sent_us: deque[int] | None = deque(maxlen=11) if name.endswith(".100ms") or kind == "ticker" else None
+        self.sent_us: deque[int] | None = (
+            deque(maxlen=MESSAGES_PER_SECOND + 1) if name.endswith(".100ms") or kind == "ticker" else None
+        )
 
 
 class Connection:
@@ -268,6 +275,7 @@ class Auditor:
         self.process = 0
         """Which server process: the number of recoveries so far."""
         self.epoch: str | None = None
+        self.version = ""
         self.started_us: dict[int, int] = {0: 0}
         """By server process: the earliest time that it told."""
         self.causes: set[str] = set()
@@ -277,6 +285,8 @@ class Auditor:
         self._charged: dict[tuple[int, int, str], deque[tuple[int, int]]] = {}
         self._too_old: list[tuple[int, int, Request, Connection]] = []
         self._revoked: set[str] = set()
+        self._asked: Counter[tuple[int, str, str]] = Counter()
+        """By name of an order or transfer: how often it was sent."""
         self._index_prices: dict[str, list[str | None]] = {}
         self._process_causes: list[set[str]] = [set()]
         for info in self.setup.markets:
@@ -300,8 +310,15 @@ class Auditor:
             "cancel": self._cancel,
             "cancel_all": self._cancel_all,
             "order": self._order,
+            "orders": self._orders,
             "balances": self._read,
+            "positions": self._read,
             "fills": self._read,
+            "account_cancel_all": self._cancel_all,
+            "set_destination": self._echo,
+            "create_account": self._echo,
+            "set_market_state": self._echo,
+            "add_key": self._add_key,
             "withdraw": self._transfer,
             "deposit": self._transfer,
             "list_market": self._list_market,
@@ -433,10 +450,17 @@ class Auditor:
         self._say(connection, wrong[0], f"in {what} {wrong[1]}")
         return True
 
-    def _learn(self, info: dict[str, Any]) -> None:
+    def _learn(self, info: dict[str, Any], connection: Connection | None = None) -> None:
+        """Terms of a market; they never change, but for its state."""
         known = self.terms.get(info["market"])
         if known is None:
             self.terms[info["market"]] = Terms(info)
+        elif known.info != info and connection is not None:
+            changed = {
+                name: info.get(name) for name, value in known.info.items() if info.get(name) != value and name != "state"
+            }
+            if changed:
+                self._say(connection, "same", f"the terms of {info['market']} as before, came {changed}")
 
     def _account(self, account: int) -> Told:
         told = self.told.get(account)
@@ -470,12 +494,27 @@ class Auditor:
         request = Request(method if type(method) is str else "", params if type(params) is dict else {}, now_ns, loose, batched)
         if connection.account is not None:
             request.told_max = self._account(connection.account).max_seq
+            key = self._name(connection.account, request)
+            if key is not None:
+                self._asked[key] += 1
         if method == "settle":
             self._index_prices.setdefault(str(request.params.get("market")), []).append(request.params.get("index_price"))
         elif method == "revoke_key":
             self._revoked.add(str(request.params.get("key")))
         connection.outstanding.setdefault((type(number), number), deque()).append(request)
         return number
+
+    def _name(self, account: int, request: Request) -> tuple[int, str, str] | None:
+        """What a request is remembered by."""
+        params = request.params
+        if request.method == "place":
+            name = params.get("client_order_id")
+        elif request.method in TRANSFERS:
+            name = params.get("transfer_id")
+            account = params.get("account", 0) if request.method == "deposit" else account
+        else:
+            return None
+        return (account, request.method, name) if type(name) is str and type(account) is int else None
 
     def _batch(self, connection: Connection, answers: list[Any], now_ns: int) -> None:
         ids = [answer.get("id") if type(answer) is dict else None for answer in answers]
@@ -544,7 +583,7 @@ class Auditor:
             terms = None
             if type(record) is dict:
                 if spec.result == "MarketInfo" and CHECK_RESULTS["MarketInfo"].names <= record.keys():
-                    self._learn(record)
+                    self._learn(record, connection)
                 market = record.get("market") or request.params.get("market")
                 terms = self.terms.get(market) if type(market) is str else None
             if self._wrong(connection, checker, record, terms, request.method):
@@ -639,20 +678,27 @@ class Auditor:
         if request is not None and "order" in data:
             order = data["order"]
             terms = self.terms.get(str(order.get("market"))) if type(order) is dict else None
-            self._wrong(connection, CHECK_RESULTS["OrderView"], order, terms, "data.order")
+            if not self._wrong(connection, CHECK_RESULTS["OrderView"], order, terms, "data.order"):
+                self._order_view(connection, request, order)
         if request is None or connection.account is None or code not in REFUSALS:
             return
-        if method == "place" and type(request.params.get("client_order_id")) is str:
-            name = request.params["client_order_id"]
-        elif method in TRANSFERS and type(request.params.get("transfer_id")) is str:
-            name = request.params["transfer_id"]
-        else:
+        if request.method in TOLD_REFUSALS and not data.get("repeat") and request.sent_ns > connection.switched_ns:
+            self._refusal_before(connection, connection.account, code, data)
+        key = self._name(connection.account, request)
+        if key is None:
             return
         if code in NOT_REMEMBERED or (code == MARKET_UNKNOWN and not data.get("repeat")):
             return
         content = {"code": code, **{key: value for key, value in data.items() if key != "repeat"}}
-        account = request.params.get("account", 0) if method == "deposit" else connection.account
-        self._once(connection, (account, method, name), content, not data.get("repeat", False), request.sent_ns, now_ns)
+        self._once(connection, key, content, not data.get("repeat", False), request.sent_ns, now_ns)
+
+    def _refusal_before(self, connection: Connection, account: int, code: int, data: dict[str, Any]) -> None:
+        subscription = connection.subscriptions.get("account")
+        if subscription is None or subscription.fresh or subscription.behind or code == MARKET_UNKNOWN:
+            return
+        seq = self._account(account).rejections.get((code, data.get("bound", "")), subscription.seq + 1)
+        if seq > subscription.seq:
+            self._say(connection, "before", f"rejected {code} before the answer, came event {subscription.seq} last, {data}")
 
     def _denial(self, connection: Connection, request: Request | None, code: int, data: dict[str, Any]) -> None:
         reasons, needed = DENIALS[code]
@@ -728,6 +774,8 @@ class Auditor:
         self, connection: Connection, key: tuple[int, str, str], content: dict[str, Any], first: bool, sent_ns: int, now_ns: int
     ) -> None:
         """One name, one outcome."""
+        if not first and self._asked[key] == 1:
+            self._say(connection, "once", f"no repeat of {key}, which was sent once, came {content!r:.240}")
         known = self._outcomes.get(key)
         if known is None:
             self._outcomes[key] = Outcome(content, first, sent_ns, now_ns)
@@ -755,6 +803,8 @@ class Auditor:
         }
         told = {name: result[name] for name in ("heartbeat_ms", "idle_ms", "frame_bytes_max", "batch_max", "subscriptions_max")}
         own = {name: getattr(self.setup, name) for name in told}
+        if result["epoch"] != self.epoch or result["version"] != self.version:
+            self._say(connection, "shape", f"epoch and version of hello, came {result}")
         if result["rates"] != rates or told != own:
             self._say(connection, "budget", f"the configured sizes {rates} {own}, came {result}")
 
@@ -764,7 +814,10 @@ class Auditor:
             self._say(connection, "shape", f"markets sorted by name, came {names}")
 
     def _list_market(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
-        self._learn(result)
+        start, length = request.params.get("start_us"), request.params.get("length_s")
+        period = result["period_start_us"], result["period_end_us"]
+        if type(start) is int and type(length) is int and period != (start, start + length * 1_000_000):
+            self._say(connection, "shape", f"a period from {start} for {length} s, came {period}")
 
     def _book(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
         terms = self.terms.get(str(request.params.get("market")))
@@ -919,12 +972,14 @@ class Auditor:
         account = connection.account
         if account is None or request.sent_ns <= connection.switched_ns:
             return
+        of = request.params.get("account") if request.method == "account_cancel_all" else account
         for order_id in result["canceled"]:
-            if type(order_id) is not int:
+            if type(order_id) is not int or type(of) is not int:
                 self._say(connection, "number", f"order ids, came {result}")
                 return
-            self._account(account).answers.append(("cancel", {"order_id": order_id}, connection.number))
-            self._before(connection, account, ("canceled",), order_id, "cancel_all")
+            self._account(of).answers.append(("cancel", {"order_id": order_id}, connection.number))
+            if of == account:
+                self._before(connection, account, ("canceled",), order_id, request.method)
         if result["canceled"] != sorted(result["canceled"]):
             self._say(connection, "shape", f"the oldest first, came {result}")
 
@@ -932,10 +987,35 @@ class Auditor:
         for name in ("order_id", "client_order_id"):
             if request.params.get(name) not in (None, result[name]):
                 self._say(connection, "shape", f"the order that was asked for, came {result}")
+        self._order_view(connection, request, result)
         if result["status"] != "open":
             terms = self.terms.get(result["market"])
             if terms is not None and terms.lot.parse(result["remaining_qty"]):
                 self._say(connection, "life", f"nothing remains of a closed order, came {result}")
+
+    def _orders(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
+        for view in result:
+            self._order_view(connection, request, view)
+        numbers = [view["order_id"] for view in result]
+        if request.params.get("state", "open") == "open":
+            if numbers != sorted(numbers, reverse=True):
+                self._say(connection, "shape", f"the newest first, came {numbers}")
+            if any(view["status"] != "open" for view in result):
+                self._say(connection, "life", f"open orders, came {result!r:.240}")
+
+    def _order_view(self, connection: Connection, request: Request, view: dict[str, Any]) -> None:
+        if connection.account is not None and request.sent_ns > connection.switched_ns:
+            told = self._account(connection.account)
+            told.reads.append(("order", view, connection.number, request.told_max))
+
+    def _echo(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
+        for name, value in result.items():
+            if request.params.get(name, value) != value:
+                self._say(connection, "shape", f"{name} {request.params[name]!r} of the request, came {value!r}")
+
+    def _add_key(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
+        if not self._wrong(connection, CHECK_RESULTS["KeyView"], result["key"], None, "add_key"):
+            self._echo(connection, request, result["key"], now_ns)
 
     def _read(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
         account = connection.account
@@ -970,6 +1050,7 @@ class Auditor:
                 self._say(connection, "before", f"the balance event of {name} before its answer, came {subscription.seq} last")
 
     def _revoke_key(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
+        self._echo(connection, request, result, now_ns)
         self._revoked.add(result["key"])
 
     def _heartbeat_result(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
@@ -998,8 +1079,12 @@ class Auditor:
     def _hello(self, connection: Connection, params: dict[str, Any]) -> None:
         if self._wrong(connection, CHECK_HELLO, params, None, "hello"):
             return
+        setup = self.setup
+        own = {"frame_bytes_max": setup.frame_bytes_max, "heartbeat_ms": setup.heartbeat_ms, "idle_ms": setup.idle_ms}
+        if any(params[name] != value for name, value in own.items()):
+            self._say(connection, "shape", f"in hello {own}, came {params}")
         if self.epoch is None:
-            self.epoch = params["epoch"]
+            self.epoch, self.version = params["epoch"], params["version"]
         elif params["epoch"] != self.epoch:
             self._say(connection, "stream", f"epoch {self.epoch} of the journal, came {params['epoch']}")
         started = self.started_us.setdefault(connection.process, params["ts_us"])
@@ -1052,8 +1137,8 @@ class Auditor:
         if subscription.sent_us is not None and not (kind == "snapshot" and prev_seq == seq):
             sent = subscription.sent_us
             sent.append(params["ts_us"])
-            if len(sent) > 10 and sent[-1] - sent[0] < 1_000_000 and not self.clock_stepped:
-                self._say(connection, "limit", f"at most ten {where} per second, came {list(sent)}")
+            if len(sent) > MESSAGES_PER_SECOND and sent[-1] - sent[0] < 1_000_000 and not self.clock_stepped:
+                self._say(connection, "limit", f"at most {MESSAGES_PER_SECOND} {where} per second, came {list(sent)}")
         subscription.fresh, subscription.seq = False, seq
         handler = self._channels.get(subscription.kind)
         if handler is not None:
@@ -1149,7 +1234,7 @@ class Auditor:
                 return
             for info in data["markets"]:
                 if type(info) is dict and CHECK_RESULTS["MarketInfo"].names <= info.keys():
-                    self._learn(info)
+                    self._learn(info, connection)
                 self._wrong(connection, CHECK_RESULTS["MarketInfo"], info, self.terms.get(str(info.get("market"))), "status")
             self._stops(connection, data["server"].get("state") if type(data["server"]) is dict else None)
             return
@@ -1163,7 +1248,7 @@ class Auditor:
         self.counts[f"status {event}"] += 1
         if event == "market_listed":
             if CHECK_RESULTS["MarketInfo"].names <= data["terms"].keys():
-                self._learn(data["terms"])
+                self._learn(data["terms"], connection)
             self._wrong(connection, CHECK_RESULTS["MarketInfo"], data["terms"], self.terms.get(data["market"]), "market_listed")
         elif event == "server":
             self._stops(connection, data["state"])
@@ -1212,6 +1297,7 @@ class Auditor:
             self.counts[f"canceled {data['reason']}"] += 1
         elif event == "rejected":
             self._rejected_event(connection, data)
+            told.rejections.setdefault((data["code"], data["bound"] or ""), seq)
         told.events[seq] = params
         told.conns[seq] = connection.number
         told.max_seq = max(told.max_seq, seq)
@@ -1224,7 +1310,8 @@ class Auditor:
     def _rejected_event(self, connection: Connection, data: dict[str, Any]) -> None:
         row = REFUSALS.get(data["code"])
         self.counts[f"rejected {data['code']}"] += 1
-        if row is None or data["reason"] != row.reason:
+        fields = {row.field, "transfer_id", "client_order_id"} if row is not None else set()
+        if row is None or data["reason"] != row.reason or data["field"] not in fields:
             self._say(connection, "error", f"a documented refusal, came {data!r:.160}")
 
     def _account_snapshot(self, connection: Connection, told: Told, params: dict[str, Any]) -> None:
@@ -1233,6 +1320,8 @@ class Auditor:
             return
         if self._wrong(connection, CHECK_RESULTS["BalanceView"], data["balance"], None, "the account's snapshot"):
             return
+        if data["balance"]["account"] != told.account:
+            self._say(connection, "snapshot", f"account {told.account}, came {data['balance']}")
         for name, shape in (("positions", "PositionView"), ("orders", "OrderView"), ("deliveries", "DeliveryView")):
             for row in data[name]:
                 terms = self.terms.get(str(row.get("market"))) if type(row) is dict else None

@@ -39,8 +39,10 @@ class Told:
         self.order_seq: dict[tuple[str, int], int] = {}
         """Kind of event and order_id to the first number."""
         self.transfer_seq: dict[str, int] = {}
+        self.rejections: dict[tuple[int, str], int] = {}
+        """Code and bound of refusals to the first number."""
         self.reads: list[tuple[str, Any, int, int]] = []
-        """Results of reads, with the connection and the highest number told before they were asked for."""
+        """Method or view and result of reads, with the connection and the highest number told before they were asked for."""
         self.answers: list[tuple[str, dict[str, Any], int]] = []
         """Acknowledgements: method, result, connection."""
 
@@ -50,12 +52,16 @@ class Order:
 
     __slots__ = (
         "account",
+        "amends",
         "client_order_id",
+        "data",
         "due",
+        "end",
         "excess",
         "expires_us",
         "filled",
         "fills",
+        "first",
         "lost",
         "market",
         "order_id",
@@ -67,6 +73,7 @@ class Order:
         "rest_lots",
         "side",
         "since_us",
+        "states",
         "status",
         "stp",
         "ts_us",
@@ -98,6 +105,16 @@ class Order:
         """When it took its place in the queue; None while unknown."""
         self.rest_lots = 0
         """Lots in the book, for the replay of the market."""
+        self.data = data
+        """``accepted``, or the view in a snapshot: what never changes of it."""
+        self.first: tuple[int, int] | None = None
+        """Filled and resting as the acceptance told; None while unknown."""
+        self.amends: list[tuple[int, int, int, int]] = []
+        """Engine time, price, quantity and resting lots of each amend."""
+        self.end: tuple[int, int] | None = None
+        """Lots that were canceled and that had filled."""
+        self.states: list[tuple[int, int, int, int, int, str]] = []
+        """Number, price, quantity, filled, remaining and status after each event of it."""
         self.lost = 0
         """Lots that self-trade prevention or reduce-only took, without an end of the order."""
 
@@ -160,8 +177,12 @@ class Replay:
         """Engine time from which on something may be missing."""
         self.orders: dict[int, Order] = {}
         self.positions: dict[str, Position] = {}
-        self.states: list[tuple[int, int, int]] = [(self.applied, self.balance, 0)]
-        """Number, balance and held after every event."""
+        self.states: list[tuple[int, int, int, int]] = [(self.applied, self.balance, 0, 0)]
+        """Number, balance, held and money in contracts after every event."""
+        self.position_states: dict[str, list[tuple[int, int, int, int]]] = {}
+        """By market: quantity, basis, bond and realized after every event."""
+        self.owed: dict[int, int] = {}
+        """By delivery that it owes: proceeds and bond in msat."""
         self.arriving: Order | None = None
         self.order_id_max = 0
         self.ts_us = 0
@@ -255,7 +276,22 @@ class Replay:
             self._settled(data)
         if "balance" in data:
             self._compare_money(data, before)
-        self.states.append((self.seq, self.balance, self.held))
+        self._note_state(data)
+
+    def _note_state(self, data: dict[str, Any]) -> None:
+        contracts = sum(self.owed.values())
+        for position in self.positions.values():
+            if position.qty < 0:
+                contracts += position.basis + position.bond
+        self.states.append((self.seq, self.balance, self.held, contracts))
+        market = data.get("market")
+        if market in self.positions:
+            position = self.positions[market]
+            state = (position.qty, position.basis, position.bond, position.realized)
+            self.position_states.setdefault(market, []).append(state)
+        order = self.orders.get(data.get("order_id", 0))
+        if order is not None and data["event"] != "rejected":
+            order.states.append((self.seq, order.price, order.qty, order.filled, order.remaining, order.status))
 
     def _order_event(self, kind: str, data: dict[str, Any], terms: Terms) -> None:
         if kind == "accepted":
@@ -313,6 +349,7 @@ class Replay:
         if data["ts_us"] != self.ts_us:
             self.find("life", f"{name} is accepted at the time of its event {self.ts_us}, came {data['ts_us']}")
         self.orders[order.order_id] = order
+        order.first = filled, resting
         order.due, order.excess = filled, qty - filled - resting
         if qty < 1 or order.excess < 0:
             self.find("life", f"{name}: filled and resting are at most qty {qty} lots, came {filled} and {resting}")
@@ -510,6 +547,7 @@ class Replay:
         order.remaining -= qty
         if kind == "reduced":
             order.lost += qty
+            order.qty -= qty
             told = terms.lot.parse(data["remaining_qty"])
             if told != order.remaining or order.remaining < 1:
                 self.find("life", f"{name}: {order.remaining} lots remain, came {told}")
@@ -519,6 +557,7 @@ class Replay:
             order.remaining = 0
         if terms.lot.parse(data["filled_qty"]) != order.filled:
             self.find("life", f"{name} filled {order.filled} lots, came {data['filled_qty']}")
+        order.end = qty, order.filled
         order.status = "expired" if reason == "expired" else "canceled"
         if reason == "expired" and not 0 < order.expires_us <= self.ts_us:
             self.find("time", f"{name} expires at {order.expires_us}, came at {self.ts_us}")
@@ -545,6 +584,7 @@ class Replay:
         if self.ts_us >= terms.gate_us:
             self.find("time", f"no amend from the gate {terms.gate_us} on, came {name} at {self.ts_us}")
         before = order.remaining
+        order.amends.append((self.ts_us, price, qty, resting))
         if kept:
             if resting != working:
                 self.find("life", f"{name}: {working} lots rest after the amend, came {resting}")
@@ -621,10 +661,13 @@ class Replay:
         position.basis -= basis
         position.bond -= bond
         position.qty += qty if seller else -qty
+        if seller:
+            self.owed[data["delivery_id"]] = basis + bond
 
     def _settled(self, data: dict[str, Any]) -> None:
         delivery = self._delivery(data)
         delivery.settled[data["role"]] = data
+        self.owed.pop(data["delivery_id"], None)
         parts = ("paid", "bond_released") if data["role"] == "seller" else ("refund", "compensation")
         self.balance += sum(msat(data[part]) or 0 for part in parts)
 
@@ -637,21 +680,14 @@ class Replay:
         own = self.balance, self.held, self.balance - self.held
         if told != own:
             self.report("snapshot", f"{where}: balance, held, available {own} msat, came {told}")
-        orders = {
-            order.order_id: (order.price, order.filled, order.remaining)
-            for order in self.orders.values()
-            if order.status == "open"
-        }
-        came = {}
+        open_orders = {order.order_id: order for order in self.orders.values() if order.status == "open"}
+        if [row["order_id"] for row in data["orders"]] != sorted(open_orders):
+            self.report("snapshot", f"{where}: open orders {sorted(open_orders)}, came {data['orders']!r:.240}")
         for row in data["orders"]:
-            terms = self.terms.get(row["market"])
-            if terms is not None:
-                came[row["order_id"]] = tuple(
-                    step.parse(row[name])
-                    for step, name in ((terms.tick, "price"), (terms.lot, "filled_qty"), (terms.lot, "remaining_qty"))
-                )
-        if came != orders:
-            self.report("snapshot", f"{where}: open orders {orders}, came {came}")
+            order = open_orders.get(row["order_id"])
+            wrong = view_is_wrong(order, row, self.terms.get(order.market)) if order is not None else ""
+            if order is not None and (wrong or (order.states and order.states[-1][1:5] != view_state(row, self.terms)[:4])):
+                self.report("snapshot", f"{where}: order {order.states[-1:]} {wrong}, came {row}")
         self._compare_positions(data["positions"], where)
 
     def _compare_positions(self, rows: list[dict[str, Any]], where: str) -> None:
@@ -677,7 +713,7 @@ class Replay:
         self.balance, self.held = msat(view["balance"]) or 0, msat(view["held"]) or 0
         self.applied, self.known = seq, not self.house
         self.known_us = max(self.known_us, made_us)
-        self.states.append((seq, self.balance, self.held))
+        self.states.append((seq, self.balance, self.held, 0))
         self.positions = {}
         for row in data["positions"]:
             terms = self.terms.get(row["market"])
@@ -707,6 +743,34 @@ class Replay:
                 order.unit = terms.unit_hold(order.price, order.side, order.reduce_only)
             self.orders[order.order_id] = order
             self._moment(REST, order, order.rest_lots, self.known_us, order.price)
+
+
+STATIC: Final = (
+    "client_order_id",
+    "market",
+    "side",
+    *("type", "time_in_force", "post_only", "reduce_only", "self_trade_prevention", "expires_us", "ts_us"),
+)
+"""What never changes of an order."""
+
+
+def view_is_wrong(order: Order, view: dict[str, Any], terms: Terms | None) -> str:
+    """What of an ``OrderView`` is not as the order was accepted; empty if nothing."""
+    if terms is None:
+        return ""
+    for name in STATIC:
+        if view[name] != order.data[name]:
+            return f"{name} {order.data[name]!r}, came {view[name]!r}"
+    return ""
+
+
+def view_state(view: dict[str, Any], terms: dict[str, Terms]) -> tuple[int | None, int | None, int | None, int | None, str]:
+    """Price, quantity, filled, remaining and status of an ``OrderView``."""
+    of = terms.get(view["market"])
+    if of is None:
+        return None, None, None, None, ""
+    qty, filled, remaining = (of.lot.parse(view[name]) for name in ("qty", "filled_qty", "remaining_qty"))
+    return of.tick.parse(view["price"]), qty, filled, remaining, view["status"]
 
 
 ORDER_EVENTS: Final = frozenset({"accepted", "fill", "canceled", "reduced", "amended"})

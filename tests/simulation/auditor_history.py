@@ -12,7 +12,20 @@ from itertools import groupby, pairwise
 from math import isqrt
 from typing import Any, Final
 
-from tests.simulation.auditor_accounts import CUT, FEES, FILL, HOUSE, REST, Delivery, Moment, Order, Replay, Told
+from tests.simulation.auditor_accounts import (
+    CUT,
+    FEES,
+    FILL,
+    HOUSE,
+    REST,
+    Delivery,
+    Moment,
+    Order,
+    Replay,
+    Told,
+    view_is_wrong,
+    view_state,
+)
 from tests.simulation.auditor_books import Find, Levels, PublicRecord, checksum, copy_of
 from tests.simulation.auditor_wire import Terms, bps_ceil, msat
 
@@ -199,6 +212,12 @@ class MarketReplay:
                 )
 
 
+def _same_state(state: tuple[int, int, int, int, int, str], told: tuple[Any, ...]) -> bool:
+    """Whether an order's view is that state; a closed order has nothing left."""
+    _, price, qty, filled, remaining, status = state
+    return (price, qty, filled, 0 if status != "open" else remaining, status) == told
+
+
 class History:
     """The audit at rest. Fills are by market and trade number, with the account and the event's data."""
 
@@ -303,15 +322,18 @@ class History:
             return
         whole = replay.whole and replay.applied == end.event_seq
         transfers = {
-            (params["data"]["transfer_id"], params["data"]["amount"])
+            (params["data"]["transfer_id"], params["data"]["amount"]): params["data"]
             for params in replay.told.events.values()
             if params["data"]["event"] == "balance"
         }
         for method, result, conn in replay.told.answers:
             where = f"conn {conn}: account {replay.account}"
             if method in ("withdraw", "deposit"):
-                if whole and (result["transfer_id"], result["amount"]) not in transfers:
+                event = transfers.get((result["transfer_id"], result["amount"]))
+                if event is None and whole:
                     self.find("durable", f"{where}: the acknowledged {method} {result['transfer_id']} is an event, came none")
+                elif event is not None and not result["repeat"] and any(event[x] != result[x] for x in ("balance", "held")):
+                    self.find("balance", f"{where}: balance and held as in {event}, came {result}")
                 continue
             order = replay.orders.get(result["order_id"])
             if order is None:
@@ -329,9 +351,15 @@ class History:
         if method == "cancel":
             if order.status == "open":
                 self.find("durable", f"{where}: the canceled order {order.order_id} has ended, came {order.status}")
+            elif order.end is not None and "canceled_qty" in result:
+                told = tuple(terms.lot.parse(result[name]) for name in ("canceled_qty", "filled_qty"))
+                if told != order.end or result["market"] != order.market:
+                    self.find("life", f"{where}: {order.end} lots of order {order.order_id} canceled and filled, came {result}")
             return
-        if method == "place" and result["ts_us"] != order.ts_us and order.since_us is not None:
-            self.find("once", f"{where}: order {order.order_id} was accepted at {order.ts_us}, came {result['ts_us']}")
+        if (result["market"], result["client_order_id"]) != (order.market, order.client_order_id):
+            self.find("life", f"{where}: order {order.order_id} with its market and name, came {result}")
+        if order.first is not None:
+            self._like_its_event(method, result, order, terms, where, whole)
         fills = order.fills
         for fill in result["fills"]:
             event = next(
@@ -360,18 +388,61 @@ class History:
             if taken != filled:
                 self.find("life", f"{where}: order {order.order_id} filled {filled} by its fills, came {taken}")
 
+    def _like_its_event(self, method: str, result: dict[str, Any], order: Order, terms: Terms, where: str, whole: bool) -> None:
+        """An ``OrderResult`` tells the command's outcome as its event does."""
+        price, qty = terms.tick.parse(result["price"]), terms.lot.parse(result["qty"])
+        filled, remaining = terms.lot.parse(result["filled_qty"]), terms.lot.parse(result["remaining_qty"])
+        told = (result["ts_us"], price, qty, remaining)
+        if method == "place":
+            first = order.states[0] if order.states else (0, order.price, order.qty, 0, 0, "")
+            assert order.first is not None
+            own = (order.ts_us, first[1], first[2], order.first[1])
+            if told != own or filled != order.first[0]:
+                self.find("once", f"{where}: order {order.order_id} as accepted {own}, came {result!r:.300}")
+        elif told not in order.amends and remaining and whole:
+            self.find("durable", f"{where}: one of the amends {order.amends} of order {order.order_id}, came {result!r:.300}")
+
     def _reads(self, replay: Replay) -> None:
         for method, result, conn, floor in replay.told.reads:
             where = f"conn {conn}: account {replay.account}"
             if method == "balances":
-                told = msat(result["balance"]), msat(result["held"])
-                if replay.whole and not any(state[1:] == told for state in replay.states if state[0] >= floor):
+                told = tuple(msat(result[name]) for name in ("balance", "held", "positions"))
+                if replay.whole and not replay.house and not any(s[1:] == told for s in replay.states if s[0] >= floor):
                     self.find("durable", f"{where}: balances of event {floor} or later, came {told} msat")
+            elif method == "positions":
+                self._read_positions(replay, result, where)
+            elif method == "order":
+                self._read_order(replay, result, floor, where)
             elif method == "fills":
                 for row in result:
                     halves = [d for a, d in self.fills.get((row["market"], row["trade_id"]), ()) if a == replay.account]
                     if halves and not any(all(d[name] == value for name, value in row.items()) for d in halves):
                         self.find("halves", f"{where}: a fill as its event, came {row}")
+
+    def _read_positions(self, replay: Replay, rows: list[dict[str, Any]], where: str) -> None:
+        for row in rows if replay.whole else ():
+            terms = self.terms.get(row["market"])
+            if terms is None:
+                continue
+            told = (terms.lot.signed(row["qty"]), msat(row["basis"]), msat(row["bond"]), msat(row["realized"]))
+            if told not in replay.position_states.get(row["market"], ()):
+                self.find("durable", f"{where}: a position that it has had in {row['market']}, came {row}")
+
+    def _read_order(self, replay: Replay, view: dict[str, Any], floor: int, where: str) -> None:
+        order = replay.orders.get(view["order_id"])
+        if order is None:
+            if replay.whole:
+                self.find("durable", f"{where}: an order that was accepted, came {view}")
+            return
+        wrong = view_is_wrong(order, view, self.terms.get(order.market))
+        if wrong:
+            self.find("durable", f"{where}: order {order.order_id} with {wrong}")
+        if not replay.whole:
+            return
+        told = view_state(view, self.terms)
+        since = max((state[0] for state in order.states if state[0] <= floor), default=0)
+        if not any(_same_state(state, told) for state in order.states if state[0] >= since):
+            self.find("durable", f"{where}: order {order.order_id} as after event {floor} or later, came {view}")
 
     def _orders_by_time(self) -> None:
         accepted = sorted((order.ts_us, order.order_id) for replay in self.replays.values() for order in replay.orders.values())
