@@ -181,6 +181,8 @@ class Replay:
         """Number, balance, held and money in contracts after every event."""
         self.position_states: dict[str, list[tuple[int, int, int, int]]] = {}
         """By market: quantity, basis, bond and realized after every event."""
+        self.running: dict[int, dict[str, Any]] = {}
+        """By delivery that is not settled: what its events told."""
         self.owed: dict[int, int] = {}
         """By delivery that it owes: proceeds and bond in msat."""
         self.arriving: Order | None = None
@@ -271,6 +273,7 @@ class Replay:
             self._assigned(data, terms)
         elif kind == "delivery_updated":
             self._delivery(data).updated = data
+            self.running.setdefault(data["delivery_id"], {}).update(data)
         elif kind == "delivery_settled":
             self._end_of_command()
             self._settled(data)
@@ -643,6 +646,7 @@ class Replay:
     def _assigned(self, data: dict[str, Any], terms: Terms | None) -> None:
         delivery = self._delivery(data)
         delivery.assigned[data["role"]] = data
+        self.running[data["delivery_id"]] = {**NEW_DELIVERY, **data}
         if terms is None or not self.known:
             return
         position = self.positions.setdefault(data["market"], Position())
@@ -668,6 +672,7 @@ class Replay:
         delivery = self._delivery(data)
         delivery.settled[data["role"]] = data
         self.owed.pop(data["delivery_id"], None)
+        self.running.pop(data["delivery_id"], None)
         parts = ("paid", "bond_released") if data["role"] == "seller" else ("refund", "compensation")
         self.balance += sum(msat(data[part]) or 0 for part in parts)
 
@@ -689,6 +694,20 @@ class Replay:
             if order is not None and (wrong or (order.states and order.states[-1][1:5] != view_state(row, self.terms)[:4])):
                 self.report("snapshot", f"{where}: order {order.states[-1:]} {wrong}, came {row}")
         self._compare_positions(data["positions"], where)
+        if self.whole:
+            self._compare_deliveries(data["deliveries"], where)
+            contracts = msat(view["positions"])
+            if contracts != self.states[-1][3]:
+                self.report("snapshot", f"{where}: {self.states[-1][3]} msat in contracts, came {contracts}")
+
+    def _compare_deliveries(self, rows: list[dict[str, Any]], where: str) -> None:
+        if [row["delivery_id"] for row in rows] != sorted(self.running):
+            self.report("snapshot", f"{where}: deliveries {sorted(self.running)}, came {rows!r:.240}")
+        for row in rows:
+            known = self.running.get(row["delivery_id"], row)
+            wrong = {name: known.get(name) for name, value in row.items() if known.get(name) != value}
+            if wrong:
+                self.report("snapshot", f"{where}: delivery {row['delivery_id']} with {wrong}, came {row}")
 
     def _compare_positions(self, rows: list[dict[str, Any]], where: str) -> None:
         came = {}
@@ -745,6 +764,7 @@ class Replay:
             self._moment(REST, order, order.rest_lots, self.known_us, order.price)
 
 
+NEW_DELIVERY: Final = {"state": "scheduled", "proven_hashes": "0", "excused_hashes": "0", "shares": 0}
 STATIC: Final = (
     "client_order_id",
     "market",
