@@ -231,8 +231,8 @@ class Host:
         self.process: Process | None = None
         self.lives = 0
         self.clock_skew_ns = 0
-        self.books: dict[tuple[str, int, int], tuple[list[tuple[int, int]], list[tuple[int, int]]]] = {}
-        """Levels of quiet moments by market, channel number and life."""
+        self.books: dict[tuple[str, int], tuple[list[tuple[int, int]], list[tuple[int, int]]]] = {}
+        """Levels of quiet moments of the running process, by market and channel number."""
         self.on_crash: Callable[[], None] = lambda: None
         self.on_recovered: Callable[[], None] = lambda: None
         self.cause: Callable[[str], None] = lambda kind: None
@@ -249,6 +249,7 @@ class Host:
     def start(self) -> None:
         """Start the process; it recovers first."""
         self.disk.full = self.disk.broken = False
+        self.books.clear()
         rot = self.disk.rot() if self.plan.faulty and self.plan.rots and self.rng.random() < 0.5 else None
         if rot is not None:
             self._start_damaged(rot)
@@ -346,7 +347,7 @@ class Host:
             if channels is not None:
                 book = process.engine.markets[symbol].book
                 levels = (book.bids_best_first(), book.asks_best_first())
-                self.books[symbol, channels.book.seq, self.lives - 1] = levels
+                self.books[symbol, channels.book.seq] = levels
                 depth = channels.depth
                 if levels != ([*depth.bids.best_first()], [*depth.asks.best_first()]):
                     raise Finding(

@@ -230,7 +230,7 @@ def truth(host: Host, engine: Engine) -> Any:
         deliveries_msat=money(engine).deliveries,
         deposited_msat=engine.deposited,
         ts_us=engine.ts_ns // 1_000,
-        book=lambda market, seq: host.books.get((market, seq, host.lives - 1)),
+        book=lambda market, seq: host.books.get((market, seq)),
     )
 
 
