@@ -683,7 +683,7 @@ class Auditor:
         if request is None or connection.account is None or code not in REFUSALS:
             return
         if request.method in TOLD_REFUSALS and not data.get("repeat") and request.sent_ns > connection.switched_ns:
-            self._refusal_before(connection, connection.account, code, data)
+            self._refusal_before(connection, connection.account, code, data, request)
         key = self._name(connection.account, request)
         if key is None:
             return
@@ -692,10 +692,12 @@ class Auditor:
         content = {"code": code, **{key: value for key, value in data.items() if key != "repeat"}}
         self._once(connection, key, content, not data.get("repeat", False), request.sent_ns, now_ns)
 
-    def _refusal_before(self, connection: Connection, account: int, code: int, data: dict[str, Any]) -> None:
+    def _refusal_before(self, connection: Connection, account: int, code: int, data: dict[str, Any], request: Request) -> None:
         subscription = connection.subscriptions.get("account")
-        if subscription is None or subscription.fresh or subscription.behind or code == MARKET_UNKNOWN:
+        if subscription is None or subscription.fresh or subscription.behind:
             return
+        if code == MARKET_UNKNOWN or any(str(request.params.get(name, 1)).strip("0.") == "" for name in ("qty", "price")):
+            return  # the gateway answers these with the engine's code, and the engine never hears of them
         seq = self._account(account).rejections.get((code, data.get("bound", "")), subscription.seq + 1)
         if seq > subscription.seq:
             self._say(connection, "before", f"rejected {code} before the answer, came event {subscription.seq} last, {data}")
