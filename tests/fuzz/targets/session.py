@@ -217,7 +217,9 @@ def _gapless(messages: list[Any]) -> None:
             channel = params["channel"]
             is_end = params["type"] == "event" and isinstance(params["data"], dict) and params["data"].get("event") == "closed"
             if params["type"] != "snapshot" and not is_end and channel in last:
-                assert params["prev_seq"] == last[channel], f"{channel}: {params['seq']} does not follow {last[channel]}"
+                # A resume may go back to any number.
+                follows = params["prev_seq"] <= last[channel] if channel == "account" else params["prev_seq"] == last[channel]
+                assert follows, f"{channel}: {params['seq']} does not follow {last[channel]}"
             last[channel] = params["seq"]
 
 
