@@ -333,7 +333,7 @@ class JournalReader:
         return found[0] if found else None
 
     def _rows_from(self, where: str, seq: int, rows_max: int, order: str = "ASC") -> list[Row]:
-        query = f"SELECT first_seq, last_seq, checksum, payload FROM batches WHERE {where} ORDER BY first_seq {order} LIMIT ?"  # noqa: S608
+        query = f"SELECT first_seq, last_seq, checksum, payload FROM batches WHERE {where} ORDER BY first_seq {order} LIMIT ?"  # noqa: S608  # nosec B608
         try:
             return [Row(*values) for values in self._db.execute(query, (seq, rows_max))]
         except _SQLITE_ERRORS as error:
