@@ -514,6 +514,7 @@ def tls_context(config: ServerConfig) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # work for the server at a client's whim
     try:
         context.load_cert_chain(config.tls_certificate, config.tls_key)
         mode = Path(config.tls_key).stat().st_mode & 0o777

@@ -22,7 +22,9 @@ import pytest
 from msgspec import msgpack
 
 from gateway.auth import LOGIN_WINDOW_US, KeyStore
+from gateway.config import parse
 from gateway.ratelimit import IP_LOGINS, KEY_FAILURES
+from gateway.server import tls_context
 from gateway.wire import FRAME_BYTES_MAX, SUBPROTOCOL_MSGPACK, Close, ErrorCode
 from hashpit.client import Client
 from hashpit.errors import HashpitError
@@ -542,6 +544,10 @@ async def test_errors_tell_nothing_of_the_inside(server: Server) -> None:
 async def test_tls_keys_and_clients_that_do_not_look(tmp_path: Path) -> None:
     certificate, key = self_signed(tmp_path)
     text = config().replace("port = 0", f'port = 0\ntls_certificate = "{certificate}"\ntls_key = "{key}"')
+    context = tls_context(parse(text).server)
+    assert context is not None
+    assert context.options & ssl.OP_NO_RENEGOTIATION
+    assert context.options & ssl.OP_NO_COMPRESSION
     async with running(tmp_path / "data", text) as server:
         with pytest.raises((HashpitError, OSError)):  # the SDK trusts nobody whom the system does not trust
             async with asyncio.timeout(20):

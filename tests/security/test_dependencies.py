@@ -30,9 +30,8 @@ def locked(name: str) -> list[str]:
 
 def licences(package: Distribution) -> set[str]:
     """SPDX names, any one of which may be chosen; empty when the package does not say."""
-    expression = package.metadata.get("License-Expression")
-    if expression:
-        return set(expression.split(" OR "))
+    if "License-Expression" in package.metadata:
+        return set(package.metadata["License-Expression"].split(" OR "))
     classifiers = package.metadata.get_all("Classifier") or []
     named = {NAMES.get(line.rpartition(" :: ")[2]) for line in classifiers if line.startswith("License ::")} - {None}
     if named:

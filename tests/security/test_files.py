@@ -161,6 +161,18 @@ def test_files_of_other_names_are_not_taken_for_snapshots_or_archives(tmp_path: 
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("name", ["a?mode=memory&b", "a#b", "%2e%2e", "file:a", "a\nb", "\x1b[2J", "-rf", "\u202e"])
+def test_a_data_directory_may_have_any_name(tmp_path: Path, name: str) -> None:
+    """SQLite is opened by URI: nothing of the name is read as a part of it."""
+    data_dir = tmp_path / name
+    with Journal(data_dir / "journal.db") as journal:
+        epoch = journal.epoch
+    assert (data_dir / "journal.db").stat().st_size > 4_096
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with Journal(data_dir / "journal.db") as journal:
+        assert journal.epoch == epoch
+
+
 def test_a_replay_writes_through_no_link_that_waits_for_it(tmp_path: Path) -> None:
     flow = tmp_path / "flow.jsonl"
     flow.write_text('{"op":"place","id":"a","side":"buy","price":"1","qty":"1"}\n')
