@@ -7,12 +7,15 @@ INSTALLED := $(VENV)/installed
 BENCH_INSTALLED := $(VENV)/installed-bench
 AUDIT := .venv-audit
 AUDIT_INSTALLED := $(AUDIT)/installed
+FUZZ_INSTALLED := $(VENV)/installed-fuzz
 
 # Directories that appear as the project grows.
 CODE := $(wildcard engine gateway hashpit bench scripts tests)
-TWICE := $(patsubst %/,%,$(sort $(dir $(wildcard tests/engine/test_*.py tests/gateway/test_*.py tests/property/test_*.py))))
+TWICE := $(patsubst %/,%,$(sort $(dir $(wildcard tests/engine/test_*.py tests/gateway/test_*.py tests/property/test_*.py \
+	tests/fuzz/test_*.py))))
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_ARGS ?= all --seconds 60
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -74,6 +77,10 @@ audit: setup $(AUDIT_INSTALLED) ## bandit, licences of what is installed, a bill
 advisories: $(AUDIT_INSTALLED) ## ask a vulnerability service about every pinned package (needs a network)
 	@$(AUDIT)/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt -r requirements-dev.txt
 
+.PHONY: fuzz
+fuzz: setup $(FUZZ_INSTALLED) ## fuzz every target for a minute; FUZZ_ARGS="session --seconds 3600" for one, for an hour
+	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
 .PHONY: compile
 compile: $(INSTALLED) ## compile the hot modules now; fails without a C compiler
 	@$(BIN)/python setup.py -q hot --force
@@ -87,6 +94,7 @@ lock: ## resolve requirements*.in again and write the hashed locks
 		$$lock requirements.in -o requirements.txt; \
 		$$lock requirements-dev.in -c requirements.txt -o requirements-dev.txt; \
 		$$lock requirements-bench.in -c requirements-dev.txt -o requirements-bench.txt; \
+		$$lock requirements-fuzz.in -c requirements-dev.txt -o requirements-fuzz.txt; \
 		$$lock requirements-research.in -c requirements-dev.txt -o requirements-research.txt; \
 		$$lock requirements-audit.in -o requirements-audit.txt
 	@rm -rf $(VENV)-lock
@@ -129,4 +137,10 @@ $(AUDIT_INSTALLED): requirements-audit.txt requirements.txt
 $(BENCH_INSTALLED): requirements-bench.txt $(INSTALLED)
 	@echo "hashpit: installing what draws the plots"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-bench.txt
+	@touch $@
+
+# What fuzzes; only `make fuzz` asks for it.
+$(FUZZ_INSTALLED): requirements-fuzz.txt $(INSTALLED)
+	@echo "hashpit: installing what fuzzes"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
 	@touch $@

@@ -7,7 +7,7 @@ from mypy_extensions import mypyc_attr
 from engine.book import Resting
 from engine.events import Accepted, BalanceChanged, Rejected
 from engine.limits import CLIENT_ORDER_ID_CHARS_MAX
-from engine.members import BUY, ORDER_OPEN, SELL, accepted
+from engine.members import BUY, ORDER_OPEN, SELL
 from engine.types import OrderStatus, OrderType, PostOnly, SelfTradePrevention, TimeInForce
 
 _isascii: Final = str.isascii
@@ -147,10 +147,12 @@ def is_client_order_id(text: str) -> bool:
     return not rest or rest.isalnum()
 
 
-def answer_of(order: Order, price: int, qty: int, filled: int, resting: int, balance: int, held: int) -> Accepted:
+def answer_of(
+    order: Order, price: int, qty: int, filled: int, resting: int, balance: int, held: int, repeat: bool = False
+) -> Accepted:
     """How the order was accepted: its ``price`` (ticks) and ``qty`` (lots) of then, what of it filled at once and came to rest,
     and the account's money (msat)."""
-    return accepted(
+    return Accepted(
         order.account.account_id,
         order.account_seq,
         order.order_id,
@@ -170,6 +172,7 @@ def answer_of(order: Order, price: int, qty: int, filled: int, resting: int, bal
         order.ts_ns,
         balance,
         held,
+        repeat,
     )
 
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from msgspec.structs import astuple, replace
+from msgspec.structs import astuple
 
 from engine import due as agenda
 from engine.accounts import Account, Order, answer_of, first_answer, is_client_order_id, keep_answer
@@ -34,6 +34,7 @@ from engine.delivery import Delivering
 from engine.due import NEVER, Due
 from engine.events import (
     AccountCreated,
+    Amended,
     BalanceChanged,
     DestinationSet,
     Event,
@@ -68,7 +69,6 @@ from engine.members import (
     ORDER_OPEN,
     POST_ONLY_OFF,
     SELL,
-    amended,
 )
 from engine.rejects import RejectCode
 from engine.risk import fillable, post_only_price, reducible, unit_hold
@@ -505,7 +505,7 @@ class Engine:
         first = len(out)
         out.append(_PENDING)
         resting = self._enter(order, account, market, True, self.ts_ns, out)
-        out[first] = amended(
+        out[first] = Amended(
             account.account_id,
             account_seq,
             order.order_id,
@@ -539,7 +539,7 @@ class Engine:
         account.held -= order.unit_hold * less
         account.event_seq += 1
         out.append(
-            amended(
+            Amended(
                 account.account_id,
                 account.event_seq,
                 order.order_id,
@@ -832,10 +832,30 @@ def _by_order_id(order: Resting) -> int:
 def _repeat(outcome: Order | Rejected | BalanceChanged, account: Account) -> Event:
     """The first outcome of a client order id or transfer id, marked as a repeat; the account's money is that of now."""
     if isinstance(outcome, Order):
-        return replace(first_answer(outcome), repeat=True, balance=account.balance, held=account.held)
+        first = first_answer(outcome)
+        balance, held = account.balance, account.held
+        return answer_of(outcome, first.price, first.qty, first.filled_qty, first.resting_qty, balance, held, True)
     if isinstance(outcome, Rejected):
-        return replace(outcome, repeat=True)
-    return replace(outcome, repeat=True, balance=account.balance, held=account.held)
+        return Rejected(
+            outcome.account,
+            outcome.account_seq,
+            outcome.code,
+            outcome.bound,
+            outcome.order_id,
+            outcome.client_order_id,
+            outcome.market,
+            True,
+        )
+    return BalanceChanged(
+        outcome.account,
+        outcome.account_seq,
+        outcome.amount,
+        outcome.reason,
+        outcome.transfer_id,
+        account.balance,
+        account.held,
+        True,
+    )
 
 
 def _is_destination(url: str, worker: str) -> bool:

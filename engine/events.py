@@ -1,4 +1,4 @@
-"""What the engine says: one frozen Struct per fact, in the order in which the facts happened.
+"""What the engine says: one class per fact, in the order in which the facts happened. Nothing changes an event once it is made.
 
 The event contract (due work first: expiries, gates and settlements that fell due by the entry's time):
 
@@ -29,11 +29,15 @@ due: settlement      as Settle
 id returns its first outcome with ``repeat`` set; such an event is an answer and not a new fact, and keeps its first number;
 its ``balance`` and ``held`` are those at the time of the repeat.
 ``balance`` and ``held`` are the account's, in msat, after the fact. Prices are ticks, quantities lots, positions signed lots.
+
+Compiled, the classes are native: their integers stay machine words until somebody asks for an object. Plain Python makes msgspec
+Structs of the same signatures, whose objects it makes in less than half the time (decision 0012).
 """
 
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias, get_args
 
-from msgspec import Struct
+from msgspec import defstruct
+from mypy_extensions import mypyc_attr
 
 from engine.rejects import RejectCode
 from engine.types import (
@@ -50,7 +54,21 @@ from engine.types import (
 )
 
 
-class Accepted(Struct, frozen=True, gc=False, tag="accepted"):
+# Compiled, events are left out of the cyclic garbage collector: none refers to what could refer to it.
+@mypyc_attr(acyclic=True)
+class _Fact:
+    """What all events can do: be compared and shown."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and values(self) == values(other)
+
+    def __repr__(self) -> str:
+        shown = [f"{name}={value!r}" for name, value in zip(FIELDS[type(self)], values(self), strict=True)]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@mypyc_attr(acyclic=True)
+class Accepted(_Fact):
     """The engine took the order.
 
     ``price`` is the limit it trades by: the one asked for, slid inside the book by post-only, or a market order's band edge.
@@ -58,217 +76,410 @@ class Accepted(Struct, frozen=True, gc=False, tag="accepted"):
     ``balance`` and ``held`` are those before the trades that follow.
     """
 
-    account: int
-    account_seq: int
-    order_id: int
-    client_order_id: str
-    market: str
-    side: Side
-    order_type: OrderType
-    price: int
-    qty: int
-    filled_qty: int
-    resting_qty: int
-    time_in_force: TimeInForce
-    post_only: PostOnly
-    reduce_only: bool
-    self_trade_prevention: SelfTradePrevention
-    expires_ns: int
-    ts_ns: int
-    balance: int
-    held: int
-    repeat: bool = False
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        order_id: int,
+        client_order_id: str,
+        market: str,
+        side: Side,
+        order_type: OrderType,
+        price: int,
+        qty: int,
+        filled_qty: int,
+        resting_qty: int,
+        time_in_force: TimeInForce,
+        post_only: PostOnly,
+        reduce_only: bool,
+        self_trade_prevention: SelfTradePrevention,
+        expires_ns: int,
+        ts_ns: int,
+        balance: int,
+        held: int,
+        repeat: bool = False,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.order_id: Final = order_id
+        self.client_order_id: Final = client_order_id
+        self.market: Final = market
+        self.side: Final = side
+        self.order_type: Final = order_type
+        self.price: Final = price
+        self.qty: Final = qty
+        self.filled_qty: Final = filled_qty
+        self.resting_qty: Final = resting_qty
+        self.time_in_force: Final = time_in_force
+        self.post_only: Final = post_only
+        self.reduce_only: Final = reduce_only
+        self.self_trade_prevention: Final = self_trade_prevention
+        self.expires_ns: Final = expires_ns
+        self.ts_ns: Final = ts_ns
+        self.balance: Final = balance
+        self.held: Final = held
+        self.repeat: Final = repeat
 
 
-class Rejected(Struct, frozen=True, gc=False, tag="rejected"):
+@mypyc_attr(acyclic=True)
+class Rejected(_Fact):
     """The engine refused a command; nothing changed.
 
     ``account`` is 0 and ``account_seq`` 0 where no account is concerned; ``bound`` is the bound that was broken, 0 for none.
     """
 
-    account: int
-    account_seq: int
-    code: RejectCode
-    bound: int
-    order_id: int
-    client_order_id: str
-    market: str
-    repeat: bool = False
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        code: RejectCode,
+        bound: int,
+        order_id: int,
+        client_order_id: str,
+        market: str,
+        repeat: bool = False,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.code: Final = code
+        self.bound: Final = bound
+        self.order_id: Final = order_id
+        self.client_order_id: Final = client_order_id
+        self.market: Final = market
+        self.repeat: Final = repeat
 
 
-class Trade(Struct, frozen=True, gc=False, tag="trade"):
+@mypyc_attr(acyclic=True)
+class Trade(_Fact):
     """One match, with both halves of it. Public: market, trade_id, price, qty, aggressor_side.
 
     Fees are in msat. ``*_position`` is the account's net position after the trade, ``*_realized`` the profit (or loss) in
     msat that closing a position realised, fees not counted; ``*_remaining`` is what is left of the order.
     """
 
-    market: str
-    trade_id: int
-    price: int
-    qty: int
-    aggressor_side: Side
-    ts_ns: int
-    maker_account: int
-    maker_seq: int
-    maker_order_id: int
-    maker_client_order_id: str
-    maker_remaining: int
-    maker_fee: int
-    maker_realized: int
-    maker_position: int
-    maker_balance: int
-    maker_held: int
-    taker_account: int
-    taker_seq: int
-    taker_order_id: int
-    taker_client_order_id: str
-    taker_remaining: int
-    taker_fee: int
-    taker_realized: int
-    taker_position: int
-    taker_balance: int
-    taker_held: int
+    def __init__(
+        self,
+        market: str,
+        trade_id: int,
+        price: int,
+        qty: int,
+        aggressor_side: Side,
+        ts_ns: int,
+        maker_account: int,
+        maker_seq: int,
+        maker_order_id: int,
+        maker_client_order_id: str,
+        maker_remaining: int,
+        maker_fee: int,
+        maker_realized: int,
+        maker_position: int,
+        maker_balance: int,
+        maker_held: int,
+        taker_account: int,
+        taker_seq: int,
+        taker_order_id: int,
+        taker_client_order_id: str,
+        taker_remaining: int,
+        taker_fee: int,
+        taker_realized: int,
+        taker_position: int,
+        taker_balance: int,
+        taker_held: int,
+    ) -> None:
+        self.market: Final = market
+        self.trade_id: Final = trade_id
+        self.price: Final = price
+        self.qty: Final = qty
+        self.aggressor_side: Final = aggressor_side
+        self.ts_ns: Final = ts_ns
+        self.maker_account: Final = maker_account
+        self.maker_seq: Final = maker_seq
+        self.maker_order_id: Final = maker_order_id
+        self.maker_client_order_id: Final = maker_client_order_id
+        self.maker_remaining: Final = maker_remaining
+        self.maker_fee: Final = maker_fee
+        self.maker_realized: Final = maker_realized
+        self.maker_position: Final = maker_position
+        self.maker_balance: Final = maker_balance
+        self.maker_held: Final = maker_held
+        self.taker_account: Final = taker_account
+        self.taker_seq: Final = taker_seq
+        self.taker_order_id: Final = taker_order_id
+        self.taker_client_order_id: Final = taker_client_order_id
+        self.taker_remaining: Final = taker_remaining
+        self.taker_fee: Final = taker_fee
+        self.taker_realized: Final = taker_realized
+        self.taker_position: Final = taker_position
+        self.taker_balance: Final = taker_balance
+        self.taker_held: Final = taker_held
 
 
-class Canceled(Struct, frozen=True, gc=False, tag="canceled"):
+@mypyc_attr(acyclic=True)
+class Canceled(_Fact):
     """The rest of an order is gone without a trade. ``qty`` is that rest, ``resting`` whether it stood in the book."""
 
-    account: int
-    account_seq: int
-    order_id: int
-    client_order_id: str
-    market: str
-    side: Side
-    price: int
-    qty: int
-    filled_qty: int
-    resting: bool
-    reason: CancelReason
-    balance: int
-    held: int
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        order_id: int,
+        client_order_id: str,
+        market: str,
+        side: Side,
+        price: int,
+        qty: int,
+        filled_qty: int,
+        resting: bool,
+        reason: CancelReason,
+        balance: int,
+        held: int,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.order_id: Final = order_id
+        self.client_order_id: Final = client_order_id
+        self.market: Final = market
+        self.side: Final = side
+        self.price: Final = price
+        self.qty: Final = qty
+        self.filled_qty: Final = filled_qty
+        self.resting: Final = resting
+        self.reason: Final = reason
+        self.balance: Final = balance
+        self.held: Final = held
 
 
-class Reduced(Struct, frozen=True, gc=False, tag="reduced"):
+@mypyc_attr(acyclic=True)
+class Reduced(_Fact):
     """An order lost ``qty`` lots without a trade and keeps its place with the rest (self-trade decrement, reduce-only)."""
 
-    account: int
-    account_seq: int
-    order_id: int
-    client_order_id: str
-    market: str
-    side: Side
-    price: int
-    qty: int
-    remaining_qty: int
-    resting: bool
-    reason: CancelReason
-    balance: int
-    held: int
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        order_id: int,
+        client_order_id: str,
+        market: str,
+        side: Side,
+        price: int,
+        qty: int,
+        remaining_qty: int,
+        resting: bool,
+        reason: CancelReason,
+        balance: int,
+        held: int,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.order_id: Final = order_id
+        self.client_order_id: Final = client_order_id
+        self.market: Final = market
+        self.side: Final = side
+        self.price: Final = price
+        self.qty: Final = qty
+        self.remaining_qty: Final = remaining_qty
+        self.resting: Final = resting
+        self.reason: Final = reason
+        self.balance: Final = balance
+        self.held: Final = held
 
 
-class Amended(Struct, frozen=True, gc=False, tag="amended"):
+@mypyc_attr(acyclic=True)
+class Amended(_Fact):
     """An order has a new price or quantity under its old id.
 
     ``old_resting_qty`` at ``old_price`` left the book and ``resting_qty`` at ``price`` stands in it after the trades that
     follow; ``kept_priority`` says whether it kept its place. ``balance`` and ``held`` are those before the trades.
     """
 
-    account: int
-    account_seq: int
-    order_id: int
-    client_order_id: str
-    market: str
-    side: Side
-    old_price: int
-    old_resting_qty: int
-    price: int
-    qty: int
-    filled_qty: int
-    resting_qty: int
-    kept_priority: bool
-    balance: int
-    held: int
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        order_id: int,
+        client_order_id: str,
+        market: str,
+        side: Side,
+        old_price: int,
+        old_resting_qty: int,
+        price: int,
+        qty: int,
+        filled_qty: int,
+        resting_qty: int,
+        kept_priority: bool,
+        balance: int,
+        held: int,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.order_id: Final = order_id
+        self.client_order_id: Final = client_order_id
+        self.market: Final = market
+        self.side: Final = side
+        self.old_price: Final = old_price
+        self.old_resting_qty: Final = old_resting_qty
+        self.price: Final = price
+        self.qty: Final = qty
+        self.filled_qty: Final = filled_qty
+        self.resting_qty: Final = resting_qty
+        self.kept_priority: Final = kept_priority
+        self.balance: Final = balance
+        self.held: Final = held
 
 
-class AccountCreated(Struct, frozen=True, gc=False, tag="account_created"):
-    account: int
-    name: str
+@mypyc_attr(acyclic=True)
+class AccountCreated(_Fact):
+    def __init__(
+        self,
+        account: int,
+        name: str,
+    ) -> None:
+        self.account: Final = account
+        self.name: Final = name
 
 
-class BalanceChanged(Struct, frozen=True, gc=False, tag="balance_changed"):
+@mypyc_attr(acyclic=True)
+class BalanceChanged(_Fact):
     """A deposit (``amount`` > 0) or withdrawal (< 0)."""
 
-    account: int
-    account_seq: int
-    amount: int
-    reason: BalanceReason
-    transfer_id: str
-    balance: int
-    held: int
-    repeat: bool = False
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        amount: int,
+        reason: BalanceReason,
+        transfer_id: str,
+        balance: int,
+        held: int,
+        repeat: bool = False,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.amount: Final = amount
+        self.reason: Final = reason
+        self.transfer_id: Final = transfer_id
+        self.balance: Final = balance
+        self.held: Final = held
+        self.repeat: Final = repeat
 
 
-class MarketListed(Struct, frozen=True, tag="market_listed"):
-    spec: MarketSpec
+@mypyc_attr(acyclic=True)
+class MarketListed(_Fact):
+    def __init__(
+        self,
+        spec: MarketSpec,
+    ) -> None:
+        self.spec: Final = spec
 
 
-class MarketStateChanged(Struct, frozen=True, gc=False, tag="market_state"):
-    market: str
-    state: MarketState
+@mypyc_attr(acyclic=True)
+class MarketStateChanged(_Fact):
+    def __init__(
+        self,
+        market: str,
+        state: MarketState,
+    ) -> None:
+        self.market: Final = market
+        self.state: Final = state
 
 
-class DestinationSet(Struct, frozen=True, gc=False, tag="destination_set"):
-    account: int
-    account_seq: int
-    market: str
-    url: str
-    worker: str
+@mypyc_attr(acyclic=True)
+class DestinationSet(_Fact):
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        market: str,
+        url: str,
+        worker: str,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.market: Final = market
+        self.url: Final = url
+        self.worker: Final = worker
 
 
-class DeliveryAssigned(Struct, frozen=True, gc=False, tag="delivery_assigned"):
+@mypyc_attr(acyclic=True)
+class DeliveryAssigned(_Fact):
     """A net short was matched with a net long at the gate: ``qty`` lots throughout the period.
 
     ``proceeds`` (the seller's, msat) and ``bond`` wait in the delivery; ``cost`` is what the buyer paid. The two positions
     are reduced by ``qty``.
     """
 
-    delivery_id: int
-    market: str
-    seller: int
-    seller_seq: int
-    buyer: int
-    buyer_seq: int
-    qty: int
-    hashrate: int
-    contracted_hashes: int
-    period_start_ns: int
-    period_end_ns: int
-    proceeds: int
-    bond: int
-    cost: int
-    url: str
-    worker: str
+    def __init__(
+        self,
+        delivery_id: int,
+        market: str,
+        seller: int,
+        seller_seq: int,
+        buyer: int,
+        buyer_seq: int,
+        qty: int,
+        hashrate: int,
+        contracted_hashes: int,
+        period_start_ns: int,
+        period_end_ns: int,
+        proceeds: int,
+        bond: int,
+        cost: int,
+        url: str,
+        worker: str,
+    ) -> None:
+        self.delivery_id: Final = delivery_id
+        self.market: Final = market
+        self.seller: Final = seller
+        self.seller_seq: Final = seller_seq
+        self.buyer: Final = buyer
+        self.buyer_seq: Final = buyer_seq
+        self.qty: Final = qty
+        self.hashrate: Final = hashrate
+        self.contracted_hashes: Final = contracted_hashes
+        self.period_start_ns: Final = period_start_ns
+        self.period_end_ns: Final = period_end_ns
+        self.proceeds: Final = proceeds
+        self.bond: Final = bond
+        self.cost: Final = cost
+        self.url: Final = url
+        self.worker: Final = worker
 
 
-class DeliveryUpdated(Struct, frozen=True, gc=False, tag="delivery_updated"):
+@mypyc_attr(acyclic=True)
+class DeliveryUpdated(_Fact):
     """Work was reported, the destination changed, or the period started."""
 
-    delivery_id: int
-    market: str
-    seller: int
-    seller_seq: int
-    buyer: int
-    buyer_seq: int
-    state: DeliveryState
-    proven_hashes: int
-    excused_hashes: int
-    shares: int
-    url: str
-    worker: str
+    def __init__(
+        self,
+        delivery_id: int,
+        market: str,
+        seller: int,
+        seller_seq: int,
+        buyer: int,
+        buyer_seq: int,
+        state: DeliveryState,
+        proven_hashes: int,
+        excused_hashes: int,
+        shares: int,
+        url: str,
+        worker: str,
+    ) -> None:
+        self.delivery_id: Final = delivery_id
+        self.market: Final = market
+        self.seller: Final = seller
+        self.seller_seq: Final = seller_seq
+        self.buyer: Final = buyer
+        self.buyer_seq: Final = buyer_seq
+        self.state: Final = state
+        self.proven_hashes: Final = proven_hashes
+        self.excused_hashes: Final = excused_hashes
+        self.shares: Final = shares
+        self.url: Final = url
+        self.worker: Final = worker
 
 
-class DeliverySettled(Struct, frozen=True, gc=False, tag="delivery_settled"):
+@mypyc_attr(acyclic=True)
+class DeliverySettled(_Fact):
     """A delivery's end. All money in msat; see docs/ARCHITECTURE.md, Settlement.
 
     ``paid`` to the seller for work, ``refund`` and ``compensation`` to the buyer, ``bond_released`` to the seller, ``surplus``
@@ -276,27 +487,67 @@ class DeliverySettled(Struct, frozen=True, gc=False, tag="delivery_settled"):
     from it; ``uncovered`` is what no one could pay.
     """
 
-    delivery_id: int
-    market: str
-    seller: int
-    seller_seq: int
-    buyer: int
-    buyer_seq: int
-    contracted_hashes: int
-    delivered_hashes: int
-    breach: bool
-    paid: int
-    refund: int
-    compensation: int
-    bond_released: int
-    surplus: int
-    from_insurance: int
-    uncovered: int
-    seller_balance: int
-    seller_held: int
-    buyer_balance: int
-    buyer_held: int
+    def __init__(
+        self,
+        delivery_id: int,
+        market: str,
+        seller: int,
+        seller_seq: int,
+        buyer: int,
+        buyer_seq: int,
+        contracted_hashes: int,
+        delivered_hashes: int,
+        breach: bool,
+        paid: int,
+        refund: int,
+        compensation: int,
+        bond_released: int,
+        surplus: int,
+        from_insurance: int,
+        uncovered: int,
+        seller_balance: int,
+        seller_held: int,
+        buyer_balance: int,
+        buyer_held: int,
+    ) -> None:
+        self.delivery_id: Final = delivery_id
+        self.market: Final = market
+        self.seller: Final = seller
+        self.seller_seq: Final = seller_seq
+        self.buyer: Final = buyer
+        self.buyer_seq: Final = buyer_seq
+        self.contracted_hashes: Final = contracted_hashes
+        self.delivered_hashes: Final = delivered_hashes
+        self.breach: Final = breach
+        self.paid: Final = paid
+        self.refund: Final = refund
+        self.compensation: Final = compensation
+        self.bond_released: Final = bond_released
+        self.surplus: Final = surplus
+        self.from_insurance: Final = from_insurance
+        self.uncovered: Final = uncovered
+        self.seller_balance: Final = seller_balance
+        self.seller_held: Final = seller_held
+        self.buyer_balance: Final = buyer_balance
+        self.buyer_held: Final = buyer_held
 
+
+def _as_struct(kind: Any) -> type:
+    """The Struct of the same name and signature."""
+    hints = [*kind.__init__.__annotations__.items()]
+    hints.remove(("return", None))
+    defaults = kind.__init__.__defaults__ or ()
+    first = len(hints) - len(defaults)
+    with_default = [(*hint, default) for hint, default in zip(hints[first:], defaults, strict=True)]
+    fields = [*hints[:first], *with_default]
+    namespace = {"__doc__": kind.__doc__}
+    return defstruct(kind.__name__, fields, frozen=True, gc=False, module=kind.__module__, namespace=namespace)
+
+
+_COMPILED: Final = hasattr(_Fact, "__mypyc_attrs__")
+if not _COMPILED:
+    for _kind in _Fact.__subclasses__():
+        globals()[_kind.__name__] = _as_struct(_kind)
 
 Event: TypeAlias = (
     Accepted
@@ -314,3 +565,13 @@ Event: TypeAlias = (
     | DeliveryUpdated
     | DeliverySettled
 )
+
+FIELDS: Final[dict[type, tuple[str, ...]]] = {
+    kind: getattr(kind, "__mypyc_attrs__" if _COMPILED else "__struct_fields__") for kind in get_args(Event)
+}
+"""The names of what each kind of event tells, in order."""
+
+
+def values(event: object) -> tuple[Any, ...]:
+    """What an event tells, in the order of FIELDS. For tests and tools; compiled code reads an attribute much faster by name."""
+    return tuple([getattr(event, name) for name in FIELDS[type(event)]])

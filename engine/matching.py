@@ -8,7 +8,7 @@ from bisect import bisect_left, insort
 
 from engine.accounts import Account, Order, Position, keep_answer
 from engine.due import EXPIRY, Due
-from engine.events import Event, Reduced
+from engine.events import Canceled, Event, Reduced, Trade
 from engine.ledger import fill_buy, fill_sell, share_ceil
 from engine.markets.dated import Market
 from engine.members import (
@@ -18,8 +18,6 @@ from engine.members import (
     SELL,
     STP_CANCEL_MAKER,
     STP_NONE,
-    canceled,
-    trade,
 )
 from engine.types import CancelReason, OrderStatus, SelfTradePrevention
 
@@ -115,7 +113,7 @@ class Matching:
         maker_seq = maker_account.event_seq
         taker_account.event_seq += 1
         out.append(
-            trade(
+            Trade(
                 symbol,
                 market.trade_id,
                 price,
@@ -224,7 +222,7 @@ class Matching:
         order.remaining = 0
         account.event_seq += 1
         out.append(
-            canceled(
+            Canceled(
                 account.account_id,
                 account.event_seq,
                 order.order_id,

@@ -7,7 +7,8 @@ same ``state_hash``. Everything is written in a canonical order, so nothing depe
 from hashlib import blake2b
 from typing import Annotated, Final, cast
 
-from msgspec import Meta, Struct, ValidationError, msgpack
+from msgspec import DecodeError, Meta, Struct, msgpack
+from msgspec.structs import astuple
 
 from engine.accounts import Account, Order, Position
 from engine.book import Resting
@@ -23,10 +24,11 @@ from engine.columns import (
 )
 from engine.core import Engine
 from engine.due import EXPIRY
-from engine.events import BalanceChanged, Rejected
+from engine.events import BalanceChanged, Rejected, values
 from engine.limits import Limits
 from engine.markets.dated import Delivery, Market
-from engine.types import DeliveryState, MarketSpec, MarketState
+from engine.rejects import RejectCode
+from engine.types import BalanceReason, DeliveryState, MarketSpec, MarketState
 
 FORMAT: Final = 2
 """Version of the layout below; a snapshot of another one is refused and the journal replayed instead."""
@@ -88,6 +90,28 @@ class _Delivery(Struct, array_like=True):
     shares: int
 
 
+class _Rejected(Struct, tag="rejected"):
+    account: int
+    account_seq: int
+    code: RejectCode
+    bound: int
+    order_id: int
+    client_order_id: str
+    market: str
+    repeat: bool
+
+
+class _BalanceChanged(Struct, tag="balance_changed"):
+    account: int
+    account_seq: int
+    amount: int
+    reason: BalanceReason
+    transfer_id: str
+    balance: int
+    held: int
+    repeat: bool
+
+
 class _Told(Struct, array_like=True):
     """A remembered outcome that is no order, and its place from 1 among all that are remembered."""
 
@@ -95,7 +119,7 @@ class _Told(Struct, array_like=True):
     placed_ns: int
     account: int
     key: str
-    event: Rejected | BalanceChanged
+    event: _Rejected | _BalanceChanged
 
 
 class _Snapshot(Struct, array_like=True):
@@ -178,13 +202,13 @@ def restore(snapshot: bytes | memoryview) -> Engine:
     """The engine that ``dump`` wrote. Raises ValueError when the bytes are no snapshot of this format. O(everything)."""
     try:
         state = _DECODER.decode(snapshot)
-    except ValidationError as error:
+    except DecodeError as error:
         raise ValueError(f"not a snapshot of format {FORMAT}: {error}") from error
     if state.format != FORMAT:
         raise ValueError(f"snapshot format {state.format}; this engine reads format {FORMAT}")
     try:
         return _restore(state)
-    except (LookupError, AssertionError) as error:
+    except Exception as error:  # whatever it was that restoring tripped over, dump did not write it
         raise ValueError(f"not a snapshot of format {FORMAT}: {error!r}") from error
 
 
@@ -198,6 +222,9 @@ def _restore(state: _Snapshot) -> Engine:
     for listed in state.markets:
         _restore_market(engine, listed)
     accounts = [_restore_account(engine, saved) for saved in state.accounts]
+    rows = sum(block.keys.count("\n") + 1 for block in state.orders)
+    if max(state.queued, state.remembered - len(state.told)) > rows:
+        raise ValueError(f"{rows} orders have more places than that")
     remembered: list[Remembered | None] = [None] * state.remembered
     queue: list[Order | None] = [None] * state.queued
     special: list[Order] = []
@@ -214,7 +241,8 @@ def _restore(state: _Snapshot) -> Engine:
     for item in state.deliveries:
         _restore_delivery(engine, item)
     for told in state.told:
-        engine.accounts[told.account].outcomes[told.key] = told.event
+        kind = Rejected if isinstance(told.event, _Rejected) else BalanceChanged
+        engine.accounts[told.account].outcomes[told.key] = kind(*astuple(told.event))
         remembered[told.place - 1] = (told.placed_ns, told.account, told.key)
     engine.recall(cast("list[Remembered]", remembered))
     engine.due.load(cast("list[tuple[int, int, int | str]]", state.due))
@@ -297,7 +325,8 @@ def _remembered(engine: Engine) -> tuple[dict[int, int], list[_Told]]:
             placed_ns, account, key = item
             event = engine.accounts[account].outcomes[key]
             assert not isinstance(event, Order), key
-            told.append(_Told(place, placed_ns, account, key, event))
+            kind = _Rejected if isinstance(event, Rejected) else _BalanceChanged
+            told.append(_Told(place, placed_ns, account, key, kind(*values(event))))
     return places, told
 
 

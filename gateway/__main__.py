@@ -38,6 +38,7 @@ from gateway.feeds import TICK_MS, Feeds
 from gateway.history import History
 from gateway.journal import JournalError
 from gateway.listings import Lister
+from gateway.ratelimit import MS_NS
 from gateway.recovery import Recovered, RecoveryError, Snapshotter, recover, show_progress
 from gateway.sequencer import EngineFailure, Overloaded, Sequencer, Stopped
 from gateway.server import HANDSHAKES_MAX, ListenError, Server
@@ -47,6 +48,8 @@ FILES_SPARE: Final = 256
 """File descriptors for everything but sockets: journal, snapshots, logs, libraries."""
 LIST_NS: Final = SECOND_NS
 """How often the lister looks for periods to list."""
+CLOCK_SET_NS: Final = SECOND_NS
+"""A clock that moved by so much more or less than time passed was set by somebody."""
 STOP_CHECK_MS: Final = 10
 """How often a stopping exchange looks whether anybody is still there."""
 
@@ -116,8 +119,15 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
     async def keep_time() -> None:
         """What has to happen as time passes, whether or not anybody trades."""
         listed_ns = clock()
+        ahead_ns = listed_ns - time.monotonic_ns()
         while True:
             now_ns = clock()
+            before_ns, ahead_ns = ahead_ns, now_ns - time.monotonic_ns()
+            if abs(ahead_ns - before_ns) >= CLOCK_SET_NS:
+                logger.warning("the system's clock was set", by_ms=(ahead_ns - before_ns) // MS_NS)
+                listed_ns = now_ns
+                exchange.clock_set(now_ns)
+                server.clock_set(now_ns)
             if now_ns - listed_ns >= LIST_NS and exchange.taking is Taking.ALL:
                 listed_ns = now_ns
                 try:

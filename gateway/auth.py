@@ -89,10 +89,14 @@ class Key:
         return f"Key({self.key_id!r}, account={self.account}, revoked={self.revoked})"
 
     def allows(self, ip: str) -> bool:
-        """Whether the key may be used from ``ip``; a key without a list may be used from anywhere."""
+        """Whether the key may be used from ``ip``; a key without a list may be used from anywhere. What is no address, as a
+        proxy may say of a client that it does not know, is in no list."""
         if not self.networks:
             return True
-        address = ipaddress.ip_address(ip)
+        try:
+            address = ipaddress.ip_address(ip)
+        except ValueError:
+            return False
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         return any(address.version == network.version and address in network for network in self.networks)

@@ -54,6 +54,7 @@ class Client(Protocol):
     key: Key | None
 
     def tick(self, now_ns: int) -> None: ...
+    def clock_set(self, now_ns: int) -> None: ...
     def close(self, code: int, reason: str) -> None: ...
 
 
@@ -118,6 +119,12 @@ class Exchange:
         if now_ns >= self._keys_check_ns:
             self._keys_check_ns = now_ns + KEYS_CHECK_NS
             self._reload_keys()
+
+    def clock_set(self, now_ns: int) -> None:
+        """Somebody set the system's clock, forward or back: what is measured with it starts over."""
+        self._keys_check_ns = now_ns
+        for session in [*self.sessions]:
+            session.clock_set(now_ns)
 
     def admit(self, ip: str) -> bool:
         """Whether one more socket from ``ip`` may open. Those that are not logged in are counted, by their sessions."""

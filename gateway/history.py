@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final, Literal
 
-from msgspec.structs import replace
-
 from engine.accounts import Order, first_answer
 from engine.core import Engine
 from engine.events import (
@@ -112,11 +110,11 @@ class History:
             elif kind is Amended:
                 assert isinstance(event, Amended)
                 order = self._open[event.order_id]
-                self._open[event.order_id] = replace(order, price=event.price, qty=event.qty)
+                self._open[event.order_id] = _changed(order, event.price, event.qty)
             elif kind is Reduced:
                 assert isinstance(event, Reduced)
                 order = self._open[event.order_id]
-                self._open[event.order_id] = replace(order, qty=order.qty - event.qty)
+                self._open[event.order_id] = _changed(order, order.price, order.qty - event.qty)
             elif kind is DeliveryAssigned:
                 assert isinstance(event, DeliveryAssigned)
                 self._add_delivery(event.delivery_id, event.seller, event.buyer)
@@ -195,4 +193,30 @@ class History:
 
 def _as_accepted(order: Order) -> Accepted:
     """An order that the engine remembers, as an Accepted event with its last price and quantity."""
-    return replace(first_answer(order), price=order.price, qty=order.qty)
+    return _changed(first_answer(order), order.price, order.qty)
+
+
+def _changed(order: Accepted, price: int, qty: int) -> Accepted:
+    """The order at another price or quantity."""
+    return Accepted(
+        order.account,
+        order.account_seq,
+        order.order_id,
+        order.client_order_id,
+        order.market,
+        order.side,
+        order.order_type,
+        price,
+        qty,
+        order.filled_qty,
+        order.resting_qty,
+        order.time_in_force,
+        order.post_only,
+        order.reduce_only,
+        order.self_trade_prevention,
+        order.expires_ns,
+        order.ts_ns,
+        order.balance,
+        order.held,
+        order.repeat,
+    )

@@ -172,9 +172,14 @@ def link(previous: bytes, first_seq: int, last_seq: int, payload: bytes | bytear
     return digest.digest()
 
 
+def _is_mistyped(row: Row) -> bool:
+    """Whether damage made something else of a column: then nothing it says can be used."""
+    return (type(row.last_seq), type(row.checksum), type(row.payload)) != (int, bytes, bytes)
+
+
 def row_fault(row: Row, after_seq: int, previous: bytes) -> str:
     """What is wrong with ``row`` as the successor of the row that ended at ``after_seq``; empty when nothing is."""
-    if (type(row.last_seq), type(row.checksum), type(row.payload)) != (int, bytes, bytes):
+    if _is_mistyped(row):
         return "its columns have other types"
     if row.first_seq != after_seq + 1:
         return f"entries {after_seq + 1} to {row.first_seq - 1} are missing before it"
@@ -245,6 +250,8 @@ class JournalReader:
             if _checksum(content) != checksum:
                 raise JournalCorrupt(f"{self.path} has a damaged meta table. {_RESTORE}")
             tail = self._db.execute("SELECT last_seq, checksum FROM batches ORDER BY first_seq DESC LIMIT 1").fetchone()
+            if tail and (type(tail[0]), type(tail[1])) != (int, bytes):
+                raise JournalCorrupt(f"{self.path} has a last row with damaged columns. {_RESTORE}")
             meta = msgspec.json.decode(content, type=_Meta)
         except (*_SQLITE_ERRORS, TypeError, msgspec.DecodeError) as error:
             raise JournalCorrupt(f"{self.path} is not a readable journal: {error}. {_RESTORE}") from error
@@ -317,7 +324,8 @@ class JournalReader:
                         row_entries(row)
                     except JournalCorrupt as error:
                         yield error
-                before = row.last_seq, row.checksum
+                if not _is_mistyped(row):
+                    before = row.last_seq, row.checksum
         except JournalCorrupt as error:
             yield error
 
@@ -330,6 +338,10 @@ class JournalReader:
     def _row_of(self, seq: int) -> Row | None:
         """The row that holds entry ``seq``, or the last row when ``seq`` is behind it."""
         found = self._rows_from("first_seq <= ?", seq, 1, "DESC")
+        if found and _is_mistyped(found[0]):
+            raise JournalCorrupt(
+                f"{self.path}: the row of entry {found[0].first_seq} has damaged columns. {_RESTORE}", seq, seq
+            )
         return found[0] if found else None
 
     def _rows_from(self, where: str, seq: int, rows_max: int, order: str = "ASC") -> list[Row]:
@@ -345,7 +357,7 @@ class JournalReader:
             found: str = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         except _SQLITE_ERRORS as error:
             return f"the file is damaged: {error}"
-        return "" if found == "ok" else f"the file is damaged: {found}"
+        return "" if found == "ok" else f"the file is damaged: {' '.join(found.split())}"
 
     def close(self) -> None:
         self._db.close()
@@ -597,15 +609,20 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 def _acquire_lock(path: Path) -> int:
     """Hold ``path`` locked until the descriptor is closed or the process ends, however it ends."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    lock = -1
     try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     except BlockingIOError:
         holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
         os.close(lock)
         raise JournalLocked(f"{path.parent} is in use by {holder}: stop it first, or serve another data directory") from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    except OSError as error:
+        if lock >= 0:
+            os.close(lock)
+        raise JournalError(f"cannot write to {path}: {error.strerror}") from error
     return lock
 
 

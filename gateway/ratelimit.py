@@ -41,21 +41,30 @@ class Bucket:
 
     def take(self, now_ns: int) -> bool:
         """Spend one token; False when there is none."""
-        full_ns = (self._full_ns if self._full_ns > now_ns else now_ns) + self._token_ns
-        if full_ns - now_ns > self._span_ns:
+        spent_ns = self._spent_ns(now_ns) + self._token_ns
+        if spent_ns > self._span_ns:
             return False
-        self._full_ns = full_ns
+        self._full_ns = now_ns + spent_ns
         return True
 
     def left(self, now_ns: int) -> int:
         """Whole tokens in the bucket."""
-        spent_ns = self._full_ns - now_ns
-        return (self._span_ns - spent_ns if spent_ns > 0 else self._span_ns) // self._token_ns
+        return (self._span_ns - self._spent_ns(now_ns)) // self._token_ns
 
     def wait_ms(self, now_ns: int) -> int:
         """Milliseconds until there is a token, rounded up; 0 when there is one."""
-        missing_ns = self._full_ns + self._token_ns - now_ns - self._span_ns
+        missing_ns = self._spent_ns(now_ns) + self._token_ns - self._span_ns
         return -(-missing_ns // MS_NS) if missing_ns > 0 else 0
+
+    def _spent_ns(self, now_ns: int) -> int:
+        """How long until the bucket is full. A clock that is set back costs no more than what is in the bucket."""
+        spent_ns = self._full_ns - now_ns
+        if spent_ns <= 0:
+            return 0
+        if spent_ns > self._span_ns:
+            spent_ns = self._span_ns
+            self._full_ns = now_ns + spent_ns
+        return spent_ns
 
 
 class AccountBudget:

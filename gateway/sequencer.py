@@ -1,7 +1,7 @@
 """The sequencer: the only writer. Stamps commands, applies them, and lets nobody hear of them before they are durable.
 
     submit -> stamp seq and ts_ns -> engine.apply at once -> gather
-    one batch per loop turn -> journal.append in a thread of its own, while the loop serves and the next batch gathers
+    one batch per loop turn -> the worker runs journal.append elsewhere, while the loop serves and the next batch gathers
     batch durable -> per entry, in order: on_durable (feeds), done (the reply), reads that waited for it; then on_batch (flush)
 
 Applying before the commit keeps the answer ready for the moment the disk is done; nothing is lost by it, because after a
@@ -19,13 +19,12 @@ Failures stop it for good, and are told once through ``on_failure``:
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
-from threading import Thread
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from engine.commands import Command, Entry, Tick
 from engine.events import Event
 from gateway.journal import PAYLOAD_HEADER, encode_entry, finish_payload
+from gateway.worker import Loop, ThreadWorker, Timer, Worker
 
 QUEUE_MAX: Final = 65_536
 """Entries that may wait to become durable; past it ``submit`` raises Overloaded."""
@@ -91,8 +90,9 @@ class Batch:
 class Sequencer:
     """Use it from one event loop's thread: ``start()``, then ``submit`` until ``await drain()`` and ``close()``.
 
-    ``clock`` gives nanoseconds since the Unix epoch; time that goes back is replaced by the last time. The engine must stand
-    where the journal ends. ``on_failure`` is called at most once; see the module's text for what happened before.
+    Threads and timers are the worker's and the loop's, which ``start`` is given. ``clock`` gives nanoseconds since the Unix
+    epoch; time that goes back is replaced by the last time. The engine must stand where the journal ends. ``on_failure`` is
+    called at most once; see the module's text for what happened before.
     """
 
     def __init__(
@@ -125,26 +125,28 @@ class Sequencer:
         # Everything up to here is durable and was handed to on_durable and done.
         self._published_seq = engine.seq
         self._gathering = Batch()
-        # Batches that reached a bound and wait for the thread; all their entries count against queue_max.
+        # Batches that reached a bound and wait for the worker; all their entries count against queue_max.
         self._full: deque[Batch] = deque()
         # (seq, fn): call fn when entry seq is published. Seqs do not decrease.
         self._reads: deque[tuple[int, Callable[[], None]]] = deque()
         self._in_flight: Batch | None = None
+        self._append_error: BaseException | None = None
         self._turn_scheduled = False
         self._open = False
         self._failure: BaseException | None = None
         self._failure_told = False
-        self._drains: list[asyncio.Future[None]] = []
-        self._due_timer: asyncio.TimerHandle | None = None
+        self._drains: list[Any] = []
+        self._due_timer: Timer | None = None
         self._due_armed_ns = 0
+        self._loop: Loop
+        self._worker: Worker
 
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._writer = Thread(target=self._work, name="journal", daemon=True)
-
-    def start(self) -> None:
-        """Begin to take commands. Call it inside the event loop, once."""
-        self._loop = asyncio.get_running_loop()
-        self._writer.start()
+    def start(self, worker: Worker | None = None, loop: Loop | None = None) -> None:
+        """Begin to take commands, once. ``worker`` runs the commits, by default in a thread; ``loop`` is the running event
+        loop by default."""
+        self._loop = loop if loop is not None else asyncio.get_running_loop()
+        self._worker = worker if worker is not None else ThreadWorker()
+        self._worker.start(self._loop)
         self._open = True
         self._arm_due_timer()
 
@@ -217,37 +219,36 @@ class Sequencer:
             raise self._failure
 
     async def between_commits(self, job: Callable[[], T]) -> T:
-        """Run ``job`` in the journal's thread, between two commits, for example to tidy the journal. Keep it short."""
-        result: asyncio.Future[T] = self._loop.create_future()
-
-        def settle(value: T | None, error: BaseException | None) -> None:
-            if result.cancelled():
-                return
-            if error is None:
-                result.set_result(value)  # type: ignore[arg-type]
-            else:
-                result.set_exception(error)
+        """Let the worker run ``job`` between two commits, for example to tidy the journal. Keep it short."""
+        if not self._open:
+            raise Stopped("the exchange is stopping")
+        result = self._loop.create_future()
+        values: list[T] = []
+        errors: list[Exception] = []
 
         def run() -> None:
             try:
-                value = job()
+                values.append(job())
             except Exception as error:
-                self._loop.call_soon_threadsafe(settle, None, error)
-            else:
-                self._loop.call_soon_threadsafe(settle, value, None)
+                errors.append(error)
 
-        if not self._open:
-            raise Stopped("the exchange is stopping")
-        self._jobs.put(run)
-        return await result
+        def settle() -> None:
+            if result.cancelled():
+                return
+            if errors:
+                result.set_exception(errors[0])
+            else:
+                result.set_result(values[0])
+
+        self._worker.put(run, settle)
+        value: T = await result
+        return value
 
     def close(self) -> None:
-        """Take no more commands and end the thread; waits for a commit in flight. Undrained entries are never published."""
+        """Take no more commands and end the worker; waits for a commit in flight. Undrained entries are never published."""
         self._open = False
         self._disarm_due_timer()
-        if self._writer.is_alive():
-            self._jobs.put(None)
-            self._writer.join()
+        self._worker.close()
 
     # ----------------------------------------------------------------------------------------------------------- batches
 
@@ -266,7 +267,7 @@ class Sequencer:
         self._commit_next()
 
     def _commit_next(self) -> None:
-        """Give the oldest batch to the idle thread; with nothing left, tell a failure that waited for it."""
+        """Give the oldest batch to the idle worker; with nothing left, tell a failure that waited for it."""
         if self._in_flight is not None:
             return
         if self._full:
@@ -280,30 +281,25 @@ class Sequencer:
             return
         self._in_flight = batch
         finish_payload(batch.payload, len(batch.items))
-        self._jobs.put(self._append)
+        self._worker.put(self._append, self._appended)
         self._arm_due_timer()
 
-    def _work(self) -> None:
-        """The journal's thread."""
-        while (job := self._jobs.get()) is not None:
-            job()
-
     def _append(self) -> None:
-        """In the journal's thread: make the batch in flight durable, then wake the loop."""
+        """The worker's job: make the batch in flight durable."""
         batch = self._in_flight
         assert batch is not None
-        error: BaseException | None = None
         try:
             self._journal.append(batch.items[0][0].seq, batch.items[-1][0].seq, batch.payload)
         except BaseException as raised:
-            error = raised
-        self._loop.call_soon_threadsafe(self._appended, batch, error)
+            self._append_error = raised
 
-    def _appended(self, batch: Batch, error: BaseException | None) -> None:
-        if self._failure_told:
+    def _appended(self) -> None:
+        """The batch in flight is durable, or failed."""
+        batch = self._in_flight
+        if self._failure_told or batch is None:
             return
-        if error is not None:
-            self._fail(error)
+        if self._append_error is not None:
+            self._fail(self._append_error)
             return
         # The disk gets its next batch before this one is published, so that both are busy.
         self._in_flight = None

@@ -190,6 +190,9 @@ class Connection(WSListener):
             self.end(Close.SLOW_READER, "not read for too long")
         return unsent
 
+    def clock_set(self) -> None:
+        self._stalled_ns = 0
+
     def end(self, code: int, reason: str) -> None:
         """Close for a reason that lies in the socket: through the session, which logs it and leaves its channels."""
         if self._session is not None:
@@ -483,6 +486,12 @@ class Server:
                 total -= count
                 if total <= BACKLOGS_BYTES_MAX:
                     break
+
+    def clock_set(self, now_ns: int) -> None:
+        """The clock jumped: sockets are looked at soon, and stalls are measured anew."""
+        self._checked_ns = now_ns
+        for connection in self._connections:
+            connection.clock_set()
 
     # ------------------------------------------------------------------------------------------------------- shutdown
 

@@ -146,6 +146,11 @@ class Session:
         """A ping or pong came."""
         self._heard_ns = now_ns
 
+    def clock_set(self, now_ns: int) -> None:
+        """The clock jumped: what is measured with it starts over."""
+        self._heard_ns = self._next_heartbeat_ns = now_ns
+        self._login_deadline_ns = now_ns + self._login_ns
+
     def tick(self, now_ns: int) -> None:
         """Time passes: heartbeat, and what a silent client has coming."""
         if self.state is State.CLOSED:

@@ -20,6 +20,8 @@ from hashpit.errors import KeyFileError
 
 SECRET_BYTES = 32
 """Length of an Ed25519 private key, and of the HMAC secrets the server makes."""
+ID_CHARS_MAX = 64
+"""Longest id that a server gives a key."""
 
 
 def login_text(challenge: str, key: str, timestamp_us: int) -> bytes:
@@ -72,7 +74,7 @@ def load(path: Path) -> Key:
         key = msgspec.json.decode(path.read_bytes(), type=Key)
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise KeyFileError(f"{path} is not a key file: {error}") from None
     half = key.private_key if key.kind == "ed25519" else key.secret
     try:
@@ -82,6 +84,8 @@ def load(path: Path) -> Key:
     if not usable:
         field = "private_key" if key.kind == "ed25519" else "secret"
         raise KeyFileError(f"{path}: {field} is not {SECRET_BYTES} bytes in hex")
+    if not (key.key.isascii() and 0 < len(key.key) <= ID_CHARS_MAX):
+        raise KeyFileError(f"{path}: key is no id that a server gives: 1 to {ID_CHARS_MAX} ASCII characters")
     if mode & (stat.S_IRWXG | stat.S_IRWXO):  # only now: nobody is told to change the mode of another file
         raise KeyFileError(f"{path} is open to other users; run: chmod 600 {path}")
     return key

@@ -125,6 +125,10 @@ class Server:
         self.operator = TestKey()
         self.url = ""
         self.program = ["-m", "gateway"]
+        self.prefix: list[str] = []
+        """A command that starts the process, such as ``prlimit``."""
+        self.environment: dict[str, str] = {}
+        """Variables that the process gets besides this one's."""
         self._process: subprocess.Popen[str] | None = None
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         (data_dir / CONFIG_FILE).write_text(config_text or config())
@@ -147,8 +151,9 @@ class Server:
         self._forget()
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *self.program, str(self.data_dir)],
+                [*self.prefix, sys.executable, *self.program, str(self.data_dir)],
                 cwd=ROOT,
+                env={**os.environ, **self.environment},
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -194,9 +199,14 @@ class Server:
 
     async def stop(self) -> int:
         """SIGTERM, and wait for the end; the exit status."""
+        assert self._process is not None, "the server was not started"
+        self._process.terminate()
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait until the process ended by itself; the exit status."""
         process = self._process
         assert process is not None, "the server was not started"
-        process.terminate()
         try:
             return await asyncio.to_thread(process.wait, STOP_S)
         except subprocess.TimeoutExpired:

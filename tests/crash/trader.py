@@ -22,8 +22,8 @@ CAUGHT_UP_S: Final = 20.0
 KILLED: Final = 1006
 """How a connection ends whose server is gone."""
 TOO_OLD: Final = -32007
-UNSURE: Final = frozenset({-32008, -32009})
-"""The gateway's refusals under load or at the end: the command was not carried out."""
+UNSURE: Final = frozenset({-32003, -32008, -32009})
+"""The gateway's refusals under load, when its clock was set back, or at the end: the command was not carried out."""
 
 
 class Asked(Struct):
@@ -73,6 +73,10 @@ class Trader:
         self.last_seq = 0
         """Number of the last event of the account channel on this connection."""
         self.client: PlainClient | None = None
+        self.may_end_with = frozenset({KILLED})
+        """Close codes that are no fault while it trades."""
+        self.resting = False
+        """Whether it asks for nothing more."""
         self.faults: list[str] = []
         self._number = 0
         self._moved = asyncio.Condition()
@@ -152,14 +156,14 @@ class Trader:
     # --------------------------------------------------------------------------------------------------------- trading
 
     async def trade(self) -> None:
-        """Trade until the connection is cut."""
+        """Trade until the connection is cut, or ``resting`` is set and everything is answered."""
         assert self.client is not None
-        while self.client.close_code is None:
-            while len(self._in_flight) < WINDOW:
+        while self.client.close_code is None and (self._in_flight or not self.resting):
+            while len(self._in_flight) < WINDOW and not self.resting:
                 self._act()
             await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
-        if self.client.close_code != KILLED:
-            self.faults.append(f"{self.name}: closed with {self.client.close_code} before the kill")
+        if self.client.close_code is not None and self.client.close_code not in self.may_end_with:
+            self.faults.append(f"{self.name}: closed with {self.client.close_code} while it traded")
 
     async def settle(self) -> None:
         """Ask again, with the same ids, whatever has no known outcome; some of it twice at a time."""

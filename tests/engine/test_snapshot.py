@@ -11,7 +11,7 @@ from engine.core import Engine
 from engine.events import Accepted, Canceled, Event
 from engine.invariants import check
 from engine.limits import MONEY_MAX_MSAT, SECOND_NS, SHARES_MAX, WORK_MAX_HASHES, Limits
-from engine.snapshot import FORMAT, dump, restore, state_hash
+from engine.snapshot import FORMAT, _Snapshot, dump, restore, state_hash
 from engine.types import MarketSpec, OrderType, Side
 from tests.reference.exchange import NaiveExchange
 from tests.reference.market import SPEC, START_NS
@@ -102,6 +102,15 @@ def test_a_damaged_snapshot_is_refused(count: int) -> None:
         restore(whole[:count])
     with pytest.raises(ValueError, match=r"trailing|snapshot"):
         restore(whole + b"\0")
+
+
+@pytest.mark.parametrize("field", ["queued", "remembered"])
+@pytest.mark.parametrize("count", [1, 2**60])
+def test_more_places_than_orders_are_refused_before_memory_is_taken(field: str, count: int) -> None:
+    fields = msgpack.decode(dump(Engine()))
+    fields[_Snapshot.__struct_fields__.index(field)] = count
+    with pytest.raises(ValueError, match="not a snapshot"):
+        restore(msgpack.encode(fields))
 
 
 def test_another_format_is_refused_by_its_number() -> None:

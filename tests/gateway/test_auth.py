@@ -144,6 +144,9 @@ def test_challenges_differ() -> None:
         (["192.0.2.7"], "192.0.2.8", False),
         (["192.0.2.7", "2001:db8::/32"], "2001:db8:1::1", True),
         (["2001:db8::/32"], "10.0.0.1", False),
+        (["10.0.0.0/8"], "unknown", False),  # what a proxy may say of a client's address
+        (["10.0.0.0/8"], "", False),
+        ([], "unknown", True),
     ],
 )
 def test_address_lists(tmp_path: Path, ip_list: list[str], ip: str, allowed: bool) -> None:

@@ -12,6 +12,7 @@ from gateway import history as history_module
 from gateway.history import History
 from gateway.records import ClosedOrder
 from tests.gateway.link import MARKET, Stage
+from tests.reference import facts
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_closed_orders_are_as_the_engine_remembers_them(stage: Stage) -> None:
 
 def without_money(order: ClosedOrder) -> ClosedOrder:
     """What the account had when the order was accepted is not remembered, and not shown."""
-    return replace(order, accepted=replace(order.accepted, balance=0, held=0))
+    return replace(order, accepted=facts.replace(order.accepted, balance=0, held=0))
 
 
 def test_a_restart_keeps_what_the_engine_remembers(stage: Stage) -> None:

@@ -135,6 +135,12 @@ def test_one_process_at_a_time_and_it_is_named(path: Path) -> None:
     Journal(path).close()
 
 
+def test_a_directory_that_cannot_be_written_is_named(path: Path) -> None:
+    path.with_name("lock").mkdir(parents=True)
+    with pytest.raises(JournalError, match=r"^cannot write to .*lock: Is a directory"):
+        Journal(path)
+
+
 def test_a_killed_holder_leaves_no_lock(path: Path) -> None:
     code = f"from gateway.journal import Journal; import os, pathlib; Journal(pathlib.Path({str(path)!r})); os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 9
@@ -226,6 +232,29 @@ def test_every_fault_is_found_not_only_the_first(path: Path) -> None:
     alter(path, "UPDATE batches SET payload = x'00' WHERE first_seq IN (2, 4)")
     with JournalReader(path) as reader:
         assert [fault.first_seq for fault in reader.faults()] == [2, 4]
+
+
+def test_columns_of_other_types_are_found_and_hide_nothing_behind_them(path: Path) -> None:
+    write(path, 1, 1, 1, 1, 1)
+    alter(path, "UPDATE batches SET checksum = 7 WHERE first_seq = 2")
+    with JournalReader(path) as reader:
+        assert [fault.first_seq for fault in reader.faults()] == [2, 3]  # the row behind it has nothing to continue
+        for read in (reader.entries(2), reader.rows(1)):
+            with pytest.raises(JournalCorrupt, match="columns"):
+                list(read)
+    alter(path, "UPDATE batches SET checksum = 7 WHERE first_seq = 5")
+    with pytest.raises(JournalCorrupt, match="a last row with damaged columns"):
+        JournalReader(path)
+
+
+def test_what_is_wrong_is_said_in_one_line(path: Path) -> None:
+    write(path, *[1] * 200)
+    data = bytearray(path.read_bytes())
+    data[4_096 * 4 : 4_096 * 5] = bytes(4_096)
+    path.write_bytes(data)
+    with pytest.raises(JournalCorrupt, match="the file is damaged") as raised:
+        Journal(path)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_row_that_holds_other_entries_is_found(path: Path) -> None:

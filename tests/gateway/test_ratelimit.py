@@ -47,6 +47,18 @@ def test_a_refusal_costs_nothing() -> None:
     assert bucket.take(NOW + SECOND_NS)
 
 
+def test_a_clock_that_is_set_back_costs_one_bucket_and_not_its_step() -> None:
+    """Found by simulation: nobody could do anything until the clock was where it had been, and budgets were below zero."""
+    bucket = Bucket(Rate(per_second=10, burst=3))
+    bucket.take(NOW)
+    earlier = NOW - 3_600 * SECOND_NS
+    assert bucket.left(earlier) == 0
+    assert not bucket.take(earlier)
+    assert bucket.wait_ms(earlier) == 100
+    assert bucket.take(earlier + SECOND_NS // 10)
+    assert bucket.left(earlier + SECOND_NS) == 3
+
+
 @given(
     per_second=st.integers(1, 1_000_000),
     burst=st.integers(1, 50),

@@ -361,6 +361,7 @@ def test_a_snapshot_of_another_format_or_engine_is_not_used(tmp_path: Path) -> N
         (line.replace(b'"format":2', b'"format":3'), body, "snapshot format 3"),
         (with_hash_of(line, body[:-5]), body[:-5], "cannot be restored"),
         (line[:-2] + b"\n", body, "header cannot be read"),
+        (b"\xff" + line, body, "header cannot be read"),
     ):
         put_together(path, other, content)
         with pytest.raises(SnapshotError, match=says):
@@ -704,10 +705,7 @@ async def test_stop_ends_a_snapshot_under_way(tmp_path: Path, monkeypatch: pytes
         os.kill(int(pid_file.read_text()), 0)
 
 
-def test_the_snapshot_process_tells_what_it_did_or_why_not(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "nice", lambda increment: 0)
+def test_the_snapshot_process_tells_what_it_did_or_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert recovery.main([str(tmp_path), "3"]) == 1
     assert "no journal" in capsys.readouterr().err
     write(tmp_path, 10)

@@ -12,6 +12,7 @@ from engine.events import AccountCreated, Event
 from gateway import sequencer as sequencer_module
 from gateway.journal import PAYLOAD_HEADER, JournalWriteError, decode_batch, encode_entry
 from gateway.sequencer import EngineFailure, Overloaded, Sequencer, Stopped
+from gateway.worker import Loop
 
 A_SECOND = 1_000_000_000
 
@@ -466,6 +467,81 @@ async def test_a_failing_callback_stops_it(rig: Rig, where: str) -> None:
     assert rig.journal.batches == [[1, 2]]
 
 
+# -------------------------------------------------------------------------------------------------------- without threads
+
+
+class HandLoop:
+    """A loop and a worker that do nothing by themselves: what was asked of them is run by hand, on a clock that stands."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], object]] = []
+        self.later: list[tuple[float, Callable[[], object]]] = []
+        self.jobs: list[tuple[Callable[[], None], Callable[[], None]]] = []
+
+    def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
+        self.soon.append(lambda: callback(*args))
+
+    def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any) -> None:
+        raise AssertionError("there is no other thread")
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> "HandLoop":
+        self.later.append((delay, lambda: callback(*args)))
+        return self
+
+    def create_future(self) -> Any:
+        raise AssertionError("nobody waits here")
+
+    def cancel(self) -> None:
+        self.later.clear()
+
+    def start(self, loop: Loop) -> None:
+        assert loop is self
+
+    def put(self, job: Callable[[], None], then: Callable[[], None]) -> None:
+        self.jobs.append((job, then))
+
+    def close(self) -> None:
+        while self.jobs:
+            self.jobs.pop(0)[0]()
+
+    def turn(self) -> None:
+        soon, self.soon = self.soon, []
+        for callback in soon:
+            callback()
+
+
+def test_runs_in_one_thread_without_asyncio_on_a_clock_of_its_own() -> None:
+    rig, loop = Rig(), HandLoop()
+    rig.engine.due = [rig.now_ns + 500_000_000]
+    rig.sequencer.start(loop, loop)
+    rig.submit()
+    assert (len(loop.soon), loop.jobs) == (1, [])
+    loop.turn()
+    ((job, then),) = loop.jobs
+    rig.submit()  # gathers behind the commit in flight
+    job()
+    assert (rig.journal.batches, rig.said) == ([[1]], [])
+    loop.jobs.clear()
+    then()
+    assert rig.said == ["feed 1", "reply 1", "flush"]
+    ((job, then),) = loop.jobs
+    loop.jobs.clear()
+    job()
+    then()
+    assert (rig.journal.batches, rig.sequencer.undurable) == ([[1], [2]], 0)
+    ((delay_s, fire),) = loop.later
+    assert delay_s == 0.5
+    loop.later.clear()
+    rig.now_ns += 500_000_000
+    fire()
+    assert [type(entry.command) for entry in rig.engine.applied] == [CreateAccount, CreateAccount, Tick]
+    loop.turn()
+    rig.sequencer.close()
+    assert rig.journal.last_seq == 3
+    assert rig.said[-1] == "flush"
+    assert "feed 3" not in rig.said
+
+
 # -------------------------------------------------------------------------------------------------------------------- ends
 
 
@@ -474,7 +550,7 @@ async def test_close_ends_the_thread_and_refuses(rig: Rig) -> None:
     await rig.sequencer.drain()
     rig.sequencer.close()
     rig.sequencer.close()
-    assert not rig.sequencer._writer.is_alive()
+    assert "journal" not in {thread.name for thread in threading.enumerate()}
     with pytest.raises(Stopped):
         rig.submit()
 

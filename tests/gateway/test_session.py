@@ -1340,3 +1340,24 @@ def test_the_same_in_messagepack(stage: Stage) -> None:
         (message,) = link.messages("status")
         answers.append((link.call("markets"), message))
     assert msgspec.json.encode(answers[0]) == msgspec.json.encode(answers[1])
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_set_cuts_nobody_off_and_stops_no_heartbeat(stage: Stage, hours: int) -> None:
+    reader, trader = stage.link(), stage.trader()
+    stage.now_ns += hours * 3_600 * SECOND_NS
+    stage.exchange.clock_set(stage.now_ns)
+    stage.exchange.tick(stage.now_ns)
+    assert reader.is_open
+    assert trader.is_open
+    for link in (reader, trader):
+        assert link.take("heartbeat")["ts_us"] == stage.now_ns // 1_000
+    stage.wait(10, ticks=False)
+    stage.exchange.tick(stage.now_ns)
+    assert reader.take("heartbeat")
+    assert reader.is_open, "the time to log in starts over"
+    stage.exchange.tick(stage.now_ns + 1)
+    assert reader.closed is not None
+    stage.wait(50, ticks=False)
+    stage.exchange.tick(stage.now_ns + 1)
+    assert trader.closed == (Close.IDLE, "nothing was heard for too long")

@@ -28,7 +28,7 @@ from engine import snapshot
 from engine.accounts import Order
 from engine.commands import Entry
 from engine.core import Engine
-from engine.events import Event
+from engine.events import FIELDS, Event
 from gateway import journal as journals
 from gateway import recovery
 from gateway.journal import Journal, JournalReader
@@ -134,11 +134,12 @@ class Told:
     def _plain(self, value: Any) -> Any:
         if isinstance(value, list | tuple):
             return [self._plain(one) for one in value]
-        if not isinstance(value, Struct):
+        named = FIELDS[type(value)] if type(value) in FIELDS else getattr(value, "__struct_fields__", None)
+        if named is None:
             return str(value) if type(value) is int else to_builtins(value)
         name = type(value).__name__
         if self._recording:
-            self.fields.setdefault(name, [*value.__struct_fields__])
+            self.fields.setdefault(name, [*named])
         return [name, *(self._plain(getattr(value, field)) for field in self.fields[name])]
 
 

@@ -537,12 +537,17 @@ def test_a_key_file_is_private_and_comes_back(tmp_path: Path) -> None:
         '{"key": "k", "kind": "hmac", "secret": "00"}',
         '{"key": "k", "kind": "ed25519", "secret": "' + "00" * 32 + '"}',
         '{"key": "k", "kind": "hmac", "secret": "' + "00" * 32 + '", "more": 1}',
+        '{"key": "", "kind": "hmac", "secret": "' + "00" * 32 + '"}',
+        '{"key": "k-\u00e9", "kind": "hmac", "secret": "' + "00" * 32 + '"}',
+        '{"key": "' + "k" * 65 + '", "kind": "hmac", "secret": "' + "00" * 32 + '"}',
+        b"\x80PNG",
+        b'{"key\xff": "k"}',
     ],
 )
-def test_what_is_not_a_key_file(tmp_path: Path, content: str) -> None:
+def test_what_is_not_a_key_file(tmp_path: Path, content: str | bytes) -> None:
     path = tmp_path / "bot.key"
     path.touch(0o600)
-    path.write_text(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(KeyFileError):
         keys.load(path)
     with pytest.raises(KeyFileError, match="No such file"):

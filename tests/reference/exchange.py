@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from math import isqrt
 
-from msgspec.structs import replace
-
 from engine.commands import (
     Amend,
     Cancel,
@@ -79,6 +77,7 @@ from engine.types import (
     Side,
     TimeInForce,
 )
+from tests.reference.facts import replace
 
 
 @dataclass
