@@ -435,6 +435,7 @@ class Server:
 
     def client_ip(self, peer: str, forwarded_for: str) -> str:
         """The client's address: the peer's, or what a trusted proxy says last. One that names no address speaks for itself."""
+        peer = peer.removeprefix("::ffff:")  # IPv4, seen through a door that takes both
         if peer in self._proxies:
             named = forwarded_for.rpartition(",")[2].strip()
             if is_address(named):

@@ -16,7 +16,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from types import SimpleNamespace
+from typing import Any, Final, cast
 
 import pytest
 from msgspec import msgpack
@@ -24,6 +25,7 @@ from msgspec import msgpack
 from gateway.auth import LOGIN_WINDOW_US, KeyStore
 from gateway.config import parse
 from gateway.ratelimit import IP_LOGINS, KEY_FAILURES
+from gateway.server import Server as Door
 from gateway.server import tls_context
 from gateway.wire import FRAME_BYTES_MAX, SUBPROTOCOL_MSGPACK, Close, ErrorCode
 from hashpit.client import Client
@@ -209,6 +211,14 @@ async def test_only_a_trusted_proxy_may_name_the_client(server: Server) -> None:
     key = await bound_key(server, "192.0.2.7")
     async with caller(server, new_address(), "X-Forwarded-For: 192.0.2.7\r\n") as client:
         assert await client.reason("login", **key.login(client.challenge)) == "ip_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("peer", "ip"), [("10.0.0.1", "192.0.2.7"), ("::ffff:10.0.0.1", "192.0.2.7"), ("10.0.0.2", "10.0.0.2")]
+)
+def test_a_proxy_is_known_by_its_address_through_any_door(peer: str, ip: str) -> None:
+    proxies = cast(Any, SimpleNamespace(_proxies=frozenset({"10.0.0.1"})))
+    assert Door.client_ip(proxies, peer, "192.0.2.7") == ip
 
 
 async def bound_key(server: Server, ip: str) -> TestKey:
