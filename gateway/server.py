@@ -371,9 +371,10 @@ class Server:
             **timeouts,
         )
         self._accepting = True
-        host = f"[{config.host}]" if ":" in config.host else config.host or "0.0.0.0"  # noqa: S104  # nosec B104
+        address, port = self._door.getsockname()[:2]
+        host = config.host or address
         scheme = "wss" if self._tls else "ws"
-        self.url = f"{scheme}://{host}:{self._door.getsockname()[1]}{PATH}"
+        self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
 
     async def _bind(self) -> Door:
         config = self._config
