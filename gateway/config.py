@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from engine.limits import BPS
 
 CONFIG_FILE: Final = "config.toml"
+CONFIG_BYTES_MAX: Final = 65_536
 
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
 """Scheme, host and port. ``null`` is none: every sandboxed page sends it."""
@@ -167,7 +168,11 @@ def load(data_dir: Path) -> Config:
     """The configuration of ``data_dir``; all defaults when it has no ``config.toml``."""
     path = data_dir / CONFIG_FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(CONFIG_BYTES_MAX + 1)
+        if len(content) > CONFIG_BYTES_MAX:
+            raise ConfigError(f"{path}: longer than {CONFIG_BYTES_MAX} bytes")
+        text = content.decode()
     except FileNotFoundError:
         return Config()
     except (OSError, UnicodeDecodeError) as error:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.auth import KEYS_FILE, KeyStore
+from gateway.config import CONFIG_BYTES_MAX
 from gateway.journal import Journal
 from gateway.recovery import archive, recover, snapshot_paths
 from hashpit import keys
@@ -215,7 +216,7 @@ def test_numbers_of_a_flow_are_bounded(tmp_path: Path, number: str) -> None:
         replay(flow)
 
 
-@pytest.mark.parametrize("text", ["[" * 5_000, "a" + ".a" * 50_000 + " = 1", "x = " + "9" * 100_000, 'x = "\x00"'])
+@pytest.mark.parametrize("text", ["[" * 5_000, "#" * (CONFIG_BYTES_MAX + 1), "x = " + "9" * 60_000, 'x = "\x00"'])
 def test_a_configuration_that_is_a_weapon_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
     data_dir = tmp_path / "data"
     data_dir.mkdir(mode=0o700)
