@@ -57,14 +57,13 @@ class Bucket:
         return -(-missing_ns // MS_NS) if missing_ns > 0 else 0
 
     def _spent_ns(self, now_ns: int) -> int:
-        """How long until the bucket is full. A clock that is set back costs no more than what is in the bucket."""
+        """How long until the bucket is full. A clock that was set back by more than that fills it: nobody is locked out until
+        the clock is where it had been."""
         spent_ns = self._full_ns - now_ns
-        if spent_ns <= 0:
-            return 0
         if spent_ns > self._span_ns:
-            spent_ns = self._span_ns
-            self._full_ns = now_ns + spent_ns
-        return spent_ns
+            self._full_ns = now_ns
+            return 0
+        return spent_ns if spent_ns > 0 else 0
 
 
 class AccountBudget:

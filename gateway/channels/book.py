@@ -191,6 +191,8 @@ class ConflatedBookChannel(BookChannel):
     def gather(self, bids: Changes, asks: Changes) -> None:
         """Remember which levels changed, and what they were. Never more than the levels of one tick."""
         if not self._subscribers:
+            # One number, one book: the snapshot that the last subscriber was shown is not this one's.
+            self._skip()
             return
         for mine, news in ((self._bids, bids), (self._asks, asks)):
             for price, was in news.items():

@@ -83,6 +83,10 @@ class TickerChannel(Channel):
             else:
                 self._skip()
 
+    def _before_snapshot(self, now_ns: int) -> None:
+        # Else a change that is taken back before the tick would stay with whoever saw it in a snapshot.
+        self.tick(now_ns)
+
     def snapshot_data(self, now_ns: int) -> TickerView:
         price, qty = self._depth.terms.price.format, self._depth.terms.qty.format
         bid, ask = self._depth.bids.best(), self._depth.asks.best()

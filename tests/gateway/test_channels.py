@@ -9,7 +9,7 @@ import pytest
 from msgspec import json, msgpack
 from msgspec.structs import replace
 
-from engine.commands import CreateAccount, Deposit, Entry, ListMarket, Place, SetMarketState, Settle
+from engine.commands import Cancel, CreateAccount, Deposit, Entry, ListMarket, Place, SetMarketState, Settle
 from engine.core import Engine
 from engine.events import Event
 from engine.limits import SECOND_NS
@@ -355,6 +355,21 @@ def test_conflated_book_gathers_until_the_tick() -> None:
     assert len(reader.messages) == 2
 
 
+def test_a_conflated_book_that_nobody_followed_meanwhile_is_shown_as_it_is() -> None:
+    """Found by simulation: the next subscriber got the snapshot of the one before, under the same number."""
+    rig = Rig()
+    spec, seller, _ = market_with_trade(rig)
+    name = f"book.{spec.symbol}.100ms"
+    first = rig.subscribe(name)
+    rig.feeds.remove(first)
+    rig.place(seller, spec, Side.SELL, 50_003, 1)
+    second = rig.subscribe(name)
+    book = LocalBook(spec)
+    book.apply(second.messages[0])
+    assert book.levels()[1][-1] == (50_003, 1)
+    assert second.messages[0]["seq"] > first.messages[0]["seq"]
+
+
 def test_a_slow_reader_of_a_book_is_conflated() -> None:
     rig = Rig()
     spec, seller, _ = market_with_trade(rig)
@@ -465,6 +480,19 @@ def test_a_slow_reader_of_a_lossless_channel_is_closed(name: str) -> None:
     reader.unread = BACKLOG_BYTES_MAX + 1
     happen()
     assert reader.close_code == Close.SLOW_READER
+
+
+def test_a_ticker_shows_nothing_that_is_taken_back_unseen() -> None:
+    """Between two ticks: a snapshot with an order that is gone at the next one must not be the last word."""
+    rig = Rig()
+    spec, seller, _ = market_with_trade(rig)
+    rig.feeds.tick(rig.now)
+    placed: Any = rig.place(seller, spec, Side.SELL, 49_000, 1)[0]
+    reader = rig.subscribe(f"ticker.{spec.symbol}")
+    assert reader.messages[-1]["data"]["ask"] == "0.00049000"
+    rig.run(Cancel(seller, placed.order_id))
+    rig.feeds.tick(rig.now)
+    assert reader.messages[-1]["data"]["ask"] != "0.00049000"
 
 
 def test_ticker_counts_24_hours() -> None:

@@ -842,7 +842,7 @@ class NaiveExchange:
     # --- Accounts and money ---------------------------------------------------------------------------------
 
     def create_account(self, c: CreateAccount) -> None:
-        if not 1 <= len(c.name) <= NAME_CHARS_MAX or not c.name.isprintable():
+        if not 1 <= len(c.name) <= NAME_CHARS_MAX or not c.name.isprintable() or c.name != c.name.strip():
             raise Refused(RejectCode.ACCOUNT_NAME_INVALID, NAME_CHARS_MAX)
         for number, account in self.accounts.items():
             if account.name == c.name:

@@ -60,7 +60,7 @@ HOSTILE = (-(2**63), -(2**40), -1, 0, 2**31, 2**40, 2**40 + 1, 2**62, 2**63 - 1)
 """Integers that break things, as far as a journal can hold them."""
 
 SYMBOLS = ("SHA256-A", "SHA256-B", "SCRYPT-C", "RANDOMX-D", "KHEAVYHASH-E")
-NAMES = ("fees", "insurance", "ada", "bob", "cyd", "dan", "eve", "fay", "gus", "", "x" * 64, "y" * 65, "a\nb")
+NAMES = ("fees", "insurance", "ada", "bob", "cyd", "dan", "eve", "fay", "gus", "", "x" * 64, "y" * 65, "a\nb", " x")
 CLIENT_ORDER_IDS = (*(f"id-{number}" for number in range(24)), "a" * 36, "a" * 37, "no spaces", "é")
 URLS = (
     "stratum+tcp://pool.example:3333",
