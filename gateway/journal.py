@@ -53,13 +53,6 @@ PAYLOAD_HEADER: Final = b"\xdd\x00\x00\x00\x00"
 _SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 """A damaged file may spoil even the text of SQLite's complaint."""
 
-_ROWS_BEHIND: Final = (
-    "SELECT first_seq, last_seq, checksum, payload FROM batches WHERE first_seq > ? ORDER BY first_seq ASC LIMIT ?"
-)
-_ROWS_UP_TO: Final = (
-    "SELECT first_seq, last_seq, checksum, payload FROM batches WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT ?"
-)
-
 _SCHEMA: Final = {
     "meta": "CREATE TABLE meta (format INTEGER NOT NULL, content BLOB NOT NULL, checksum BLOB NOT NULL)",
     "batches": "CREATE TABLE batches (first_seq INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL, checksum BLOB NOT NULL, "
@@ -338,20 +331,21 @@ class JournalReader:
 
     def _walk(self, after_seq: int) -> Iterator[Row]:
         """All rows behind ``after_seq`` as stored, a page at a time, unchecked."""
-        while page := self._rows_from(_ROWS_BEHIND, after_seq, READ_ROWS_MAX):
+        while page := self._rows_from("first_seq > ?", after_seq, READ_ROWS_MAX):
             yield from page
             after_seq = page[-1].first_seq
 
     def _row_of(self, seq: int) -> Row | None:
         """The row that holds entry ``seq``, or the last row when ``seq`` is behind it."""
-        found = self._rows_from(_ROWS_UP_TO, seq, 1)
+        found = self._rows_from("first_seq <= ?", seq, 1, "DESC")
         if found and _is_mistyped(found[0]):
             raise JournalCorrupt(
                 f"{self.path}: the row of entry {found[0].first_seq} has damaged columns. {_RESTORE}", seq, seq
             )
         return found[0] if found else None
 
-    def _rows_from(self, query: str, seq: int, rows_max: int) -> list[Row]:
+    def _rows_from(self, where: str, seq: int, rows_max: int, order: str = "ASC") -> list[Row]:
+        query = f"SELECT first_seq, last_seq, checksum, payload FROM batches WHERE {where} ORDER BY first_seq {order} LIMIT ?"  # noqa: S608  # nosec B608
         try:
             return [Row(*values) for values in self._db.execute(query, (seq, rows_max))]
         except _SQLITE_ERRORS as error:
@@ -465,7 +459,7 @@ class Journal(JournalReader):
             raise JournalError(f"{archive.path} does not hold this journal's entries up to {archive.last_seq}")
         if archive.checksum_at(self.base_seq) != self.base_checksum:
             raise JournalError(f"{archive.path} does not continue after entry {self.base_seq}")
-        rows = self._rows_from(_ROWS_BEHIND, self.base_seq, FORGET_ROWS_MAX)
+        rows = self._rows_from("first_seq > ?", self.base_seq, FORGET_ROWS_MAX)
         rows = [row for row in rows if row.last_seq <= archive.last_seq]
         if rows:
             self._set_base(rows[-1])
