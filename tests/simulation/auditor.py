@@ -454,7 +454,10 @@ class Auditor:
         """Terms of a market; they never change, but for its state."""
         known = self.terms.get(info["market"])
         if known is None:
-            self.terms[info["market"]] = Terms(info)
+            if CHECK_RESULTS["MarketInfo"].wrong(info, None) is None and Terms.are_usable(info):
+                self.terms[info["market"]] = Terms(info)
+            else:
+                self._find("number", f"terms of a market that can be used, came {info!r:.240}")
         elif known.info != info and connection is not None:
             changed = {
                 name: info.get(name) for name, value in known.info.items() if info.get(name) != value and name != "state"

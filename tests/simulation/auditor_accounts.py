@@ -17,6 +17,10 @@ FILL: Final = 1
 """``qty`` lots of an order traded."""
 CUT: Final = 2
 """``qty`` lots of a resting order went without a trade."""
+ENDED: Final = 3
+"""The rest of an arriving order found no more within its price."""
+BAND: Final = 4
+"""A market order arrived; its price is the edge of the band."""
 
 
 FEES: Final = 1
@@ -376,6 +380,8 @@ class Replay:
             self.find("life", f"{name} inside the collar {terms.price_min} to {terms.price_max} ticks, came {price}")
         if qty > terms.qty_max:
             self.find("life", f"{name} of at most {terms.qty_max} lots, came {qty}")
+        if data["type"] == "market":
+            self._moment(BAND, order, qty, self.ts_us, price)
         self._take_hold(order, qty, terms, data)
         self._arrive(order, resting)
 
@@ -543,6 +549,8 @@ class Replay:
             self.find("life", f"{name} has a price of {order.price} ticks, came {data['price']}")
         if reason in ("immediate", "no_liquidity") and order.due:
             self.find("life", f"{name} is told {order.due} lots of fills before its rest is {kind}")
+        if reason in ("immediate", "no_liquidity"):
+            self._moment(ENDED, order, qty, self.ts_us, order.price)
         of_arrival = min(order.excess, qty)
         order.excess -= of_arrival
         order.rest_lots -= qty - of_arrival
