@@ -288,6 +288,13 @@ class Auditor:
         self._asked: Counter[tuple[int, str, str]] = Counter()
         """By name of an order or transfer: how often it was sent."""
         self._index_prices: dict[str, list[str | None]] = {}
+        self._seen_us = 0
+        """The latest engine time that was told."""
+        self._closing: set[str] = set()
+        """Markets that an operator wants closed before their gate."""
+        self._listed_again: set[str] = set()
+        self._listings: dict[str, tuple[int, int]] = {}
+        """By market: process and number of the status event that listed it first."""
         self._process_causes: list[set[str]] = [set()]
         for info in self.setup.markets:
             self._learn(info)
@@ -429,7 +436,9 @@ class Auditor:
             if connection.is_open:
                 self._rest_of(connection, view)
         self._check_too_old(view)
-        history = History(self.told, self.terms, self.public, self._index_prices, self._find, self.unchecked)
+        history = History(
+            self.told, self.terms, self.public, self._index_prices, self._listed_again, self._find, self.unchecked
+        )
         history.run(view)
 
     # ------------------------------------------------------------------------------------------------------- findings
@@ -462,8 +471,18 @@ class Auditor:
             changed = {
                 name: info.get(name) for name, value in known.info.items() if info.get(name) != value and name != "state"
             }
-            if changed:
+            if changed and not self._is_listed_again(known):
                 self._say(connection, "same", f"the terms of {info['market']} as before, came {changed}")
+            elif changed and info["gate_us"] > known.gate_us:
+                self.terms[info["market"]] = Terms(info)
+
+    def _is_listed_again(self, known: Terms) -> bool:
+        """Whether the market may have ended, nobody being left in it, and may be listed anew under its name."""
+        name = known.market
+        if name not in self._listed_again and (known.gate_us <= self._seen_us or name in self._closing):
+            self._listed_again.add(name)
+            self.unchecked["trades of a market that was listed again"] += 1
+        return name in self._listed_again
 
     def _account(self, account: int) -> Told:
         told = self.told.get(account)
@@ -502,6 +521,8 @@ class Auditor:
                 self._asked[key] += 1
         if method == "settle":
             self._index_prices.setdefault(str(request.params.get("market")), []).append(request.params.get("index_price"))
+        elif method == "set_market_state" and request.params.get("state") == "closed":
+            self._closing.add(str(request.params.get("market")))
         elif method == "revoke_key":
             self._revoked.add(str(request.params.get("key")))
         connection.outstanding.setdefault((type(number), number), deque()).append(request)
@@ -854,7 +875,7 @@ class Auditor:
 
     def _public_trade(self, connection: Connection, market: str, trade: dict[str, Any]) -> None:
         other = self.public.trade(market, trade)
-        if other is not None:
+        if other is not None and market not in self._listed_again:
             self._say(connection, "trade", f"{market} trade {other!r:.160}, came {trade!r:.160}")
 
     def _login(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
@@ -1113,6 +1134,7 @@ class Auditor:
         if self._wrong(connection, CHECK_SUBSCRIPTION, params, None, "a message of a channel"):
             return
         name, kind, seq, prev_seq = params["channel"], params["type"], params["seq"], params["prev_seq"]
+        self._seen_us = max(self._seen_us, params["ts_us"])
         subscription = connection.subscriptions.get(name)
         if subscription is None:
             if kind != "snapshot" or not connection.batches:
@@ -1253,10 +1275,19 @@ class Auditor:
         self.counts[f"status {event}"] += 1
         if event == "market_listed":
             if CHECK_RESULTS["MarketInfo"].names <= data["terms"].keys():
-                self._learn(data["terms"], connection)
+                self._listed(data["terms"], connection, params["seq"])
             self._wrong(connection, CHECK_RESULTS["MarketInfo"], data["terms"], self.terms.get(data["market"]), "market_listed")
         elif event == "server":
             self._stops(connection, data["state"])
+
+    def _listed(self, info: dict[str, Any], connection: Connection, seq: int) -> None:
+        """A market is listed: for the first time, or again under the name of one that has ended."""
+        known = self.terms.get(info["market"])
+        listing = (connection.process, seq)
+        if known is not None and self._listings.setdefault(info["market"], listing) != listing:
+            self._is_listed_again(known)
+        self._listings.setdefault(info["market"], listing)
+        self._learn(info, connection)
 
     def _stops(self, connection: Connection, state: Any) -> None:
         if state == "stopping":

@@ -268,10 +268,12 @@ class History:
         terms: dict[str, Terms],
         public: PublicRecord,
         index_prices: dict[str, list[str | None]],
+        listed_again: set[str],
         find: Find,
         unchecked: Counter[str],
     ) -> None:
         self.told, self.terms, self.public, self.index_prices = told, terms, public, index_prices
+        self.listed_again = listed_again
         self.find, self.unchecked = find, unchecked
         self.moments: dict[str, list[Moment]] = {}
         self.fills: dict[tuple[str, int], list[tuple[int, dict[str, Any]]]] = {}
@@ -297,6 +299,8 @@ class History:
         self._orders_by_time()
         self._trades(dark_us)
         for market, moments in sorted(self.moments.items()):
+            if market in self.listed_again:
+                continue
             known = self.public.of_market(market)
             MarketReplay(market, self.terms[market], dark_us, known, self.find, self.unchecked).run(moments)
         for number, delivery in sorted(self.deliveries.items()):
@@ -502,9 +506,13 @@ class History:
     def _trades(self, dark_us: int | None) -> None:
         numbers: dict[str, list[tuple[int, int]]] = {}
         for (market, trade_id), halves in sorted(self.fills.items()):
+            if market in self.listed_again:
+                continue
             numbers.setdefault(market, []).append((trade_id, halves[0][1]["ts_us"]))
             self._halves(market, trade_id, halves, dark_us)
         for market, trades in sorted(self.public.trades.items()):
+            if market in self.listed_again:
+                continue
             for trade_id, trade in sorted(trades.items()):
                 if (market, trade_id) not in self.fills:
                     numbers.setdefault(market, []).append((trade_id, trade["ts_us"]))

@@ -1026,6 +1026,7 @@ def _about(step: Step) -> str:
     return "error" if "error" in message else "answer login" if step.label.startswith("answer login") else "answer"
 
 
+@pytest.mark.slow
 def test_every_field_that_is_told_is_watched() -> None:
     """Each field of each message is changed once. What the auditor cannot know is listed."""
     unwatched: dict[str, set[str]] = {}
