@@ -1333,13 +1333,15 @@ class Auditor:
             self.counts[f"canceled {data['reason']}"] += 1
         elif event == "rejected":
             self._rejected_event(connection, data)
-            told.rejections.setdefault((data["code"], data["bound"] or ""), seq)
+            refusal = data["code"], data["bound"] or ""
+            told.rejections[refusal] = min(seq, told.rejections.get(refusal, seq))
         told.events[seq] = params
         told.conns[seq] = connection.number
         told.max_seq = max(told.max_seq, seq)
         order_id = data.get("order_id")
         if order_id:
-            told.order_seq.setdefault((str(event), order_id), seq)
+            named = str(event), order_id
+            told.order_seq[named] = min(seq, told.order_seq.get(named, seq))
         elif event == "balance":
             told.transfer_seq[data["transfer_id"]] = seq
 
