@@ -31,8 +31,10 @@ HOUSE: Final = frozenset({FEES, INSURANCE})
 class Told:
     """What anybody was told about one account."""
 
-    def __init__(self, account: int, balance: int = 0, event_seq: int = 0) -> None:
+    def __init__(self, account: int, remembered_us: int, balance: int = 0, event_seq: int = 0) -> None:
         self.account = account
+        self.remembered_us = remembered_us
+        """How long names of orders and transfers are remembered at least."""
         self.opening = (balance, event_seq)
         self.events: dict[int, dict[str, Any]] = {}
         self.conns: dict[int, int] = {}
@@ -189,6 +191,8 @@ class Replay:
         """By delivery that is not settled: what its events told."""
         self.owed: dict[int, int] = {}
         """By delivery that it owes: proceeds and bond in msat."""
+        self.names: dict[tuple[str, str], int] = {}
+        """Kind and name of orders and transfers to when they happened last."""
         self.arriving: Order | None = None
         self.order_id_max = 0
         self.ts_us = 0
@@ -335,6 +339,14 @@ class Replay:
             )
             order.due = order.excess = 0
 
+    def _happens_once(self, kind: str, name: str) -> None:
+        if not name:
+            return
+        before_us = self.names.get((kind, name))
+        if before_us is not None and self.ts_us - before_us < self.told.remembered_us:
+            self.find("once", f"{kind} {name!r} happens once, came at {before_us} and at {self.ts_us}")
+        self.names[kind, name] = self.ts_us
+
     # -------------------------------------------------------------------------------------------------------- orders
 
     def _arrive(self, order: Order, resting: int) -> None:
@@ -355,6 +367,7 @@ class Replay:
         self.order_id_max = max(self.order_id_max, order.order_id)
         if data["ts_us"] != self.ts_us:
             self.find("life", f"{name} is accepted at the time of its event {self.ts_us}, came {data['ts_us']}")
+        self._happens_once("order", order.client_order_id)
         self.orders[order.order_id] = order
         order.first = filled, resting
         order.due, order.excess = filled, qty - filled - resting
@@ -631,6 +644,7 @@ class Replay:
             return
         if (amount > 0) != (data["reason"] == "deposit") or not amount:
             self.find("balance", f"a deposit is above zero and a withdrawal below, came {data['reason']} {amount}")
+        self._happens_once(data["reason"], data["transfer_id"])
         self.balance += amount
         self.deposited += amount
 

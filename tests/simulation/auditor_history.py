@@ -366,19 +366,20 @@ class History:
         if end is None:
             return
         whole = replay.whole and replay.applied == end.event_seq
-        transfers = {
-            (params["data"]["transfer_id"], params["data"]["amount"]): params["data"]
-            for params in replay.told.events.values()
-            if params["data"]["event"] == "balance"
-        }
+        transfers: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for params in replay.told.events.values():
+            data = params["data"]
+            if data["event"] == "balance":
+                after = data["balance"], data["held"]
+                transfers.setdefault((data["transfer_id"], data["amount"]), []).append(after)
         for method, result, conn in replay.told.answers:
             where = f"conn {conn}: account {replay.account}"
             if method in ("withdraw", "deposit"):
-                event = transfers.get((result["transfer_id"], result["amount"]))
-                if event is None and whole:
+                known = transfers.get((result["transfer_id"], result["amount"]))
+                if known is None and whole:
                     self.find("durable", f"{where}: the acknowledged {method} {result['transfer_id']} is an event, came none")
-                elif event is not None and not result["repeat"] and any(event[x] != result[x] for x in ("balance", "held")):
-                    self.find("balance", f"{where}: balance and held as in {event}, came {result}")
+                elif known and not result["repeat"] and (result["balance"], result["held"]) not in known:
+                    self.find("balance", f"{where}: balance and held of the transfer's event {known}, came {result}")
                 continue
             order = replay.orders.get(result["order_id"])
             if order is None:

@@ -219,7 +219,7 @@ class State:
         for info in self.setup.markets:
             self._learn(info)
         for account, balance, event_seq in self.setup.opening:
-            self.told[account] = Told(account, balance, event_seq)
+            self.told[account] = Told(account, self.setup.client_order_id_ns // 1_000, balance, event_seq)
 
     def _find(self, check: str, text: str) -> None:
         self.counts[f"finding {check}"] += 1
@@ -265,7 +265,7 @@ class State:
     def _account(self, account: int) -> Told:
         told = self.told.get(account)
         if told is None:
-            told = self.told[account] = Told(account)
+            told = self.told[account] = Told(account, self.setup.client_order_id_ns // 1_000)
         return told
 
     def _public_trade(self, connection: Connection, market: str, trade: dict[str, Any]) -> None:

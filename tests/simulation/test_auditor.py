@@ -566,6 +566,21 @@ def a_refusal_is_forgotten(s: Script) -> None:
 
 
 @breaks("once")
+def a_name_is_accepted_twice(s: Script) -> None:
+    for step in s.steps:
+        if step.args and isinstance(step.args[0], dict):
+            step.args[0] = _renamed(step.args[0], "t-2", "t-1")
+
+
+def _renamed(value: Any, name: str, new: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _renamed(item, name, new) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_renamed(item, name, new) for item in value]
+    return new if value == name else value
+
+
+@breaks("once")
 def a_repeat_of_what_was_sent_once(s: Script) -> None:
     s.message("answer withdraw")["result"]["repeat"] = True
 
