@@ -86,6 +86,7 @@ class Auditor(Answers):
     def received(self, conn: int, message: Any, now_ns: int) -> None:
         """A client read this."""
         self.messages += 1
+        self._now_ns = now_ns
         assert self.messages <= MESSAGES_MAX, f"a run of at most {MESSAGES_MAX} messages"
         connection = self._conns[conn]
         if type(message) is list:

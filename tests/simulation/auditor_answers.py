@@ -396,8 +396,10 @@ class Answers(Channels):
             return
         span_ns = max(now_ns, known.received_ns) - min(sent_ns, known.sent_ns)
         one_us, other_us = known.ts_us, content.get("ts_us", 0)
-        if one_us and other_us:
-            span_ns = max(span_ns, abs(other_us - one_us) * 1_000)
+        if one_us:
+            span_ns = max(span_ns, abs((other_us * 1_000 or self._engine_ns()) - one_us * 1_000))
+        elif not known.first:
+            span_ns = self.setup.client_order_id_ns  # when it happened is not known
         if span_ns >= self.setup.client_order_id_ns or self.clock_stepped:
             if first and other_us >= one_us:
                 self._outcomes[key] = Outcome(content, first, sent_ns, now_ns)
@@ -546,7 +548,7 @@ class Answers(Channels):
             return
         told = self._account(account)
         if any(told.order_seq.get((event, order_id), subscription.seq + 1) <= subscription.seq for event in events):
-            subscription.behind = False
+            subscription.behind = subscription.owed
         elif not subscription.behind:
             self._say(
                 connection,

@@ -61,6 +61,7 @@ class Channels(State):
             self.epoch, self.version = params["epoch"], params["version"]
         elif params["epoch"] != self.epoch:
             self._say(connection, "stream", f"epoch {self.epoch} of the journal, came {params['epoch']}")
+        self._see(params["ts_us"])
         started = self.started_us.setdefault(connection.process, params["ts_us"])
         self.started_us[connection.process] = min(started, params["ts_us"])
 
@@ -82,7 +83,7 @@ class Channels(State):
         if self._wrong(connection, CHECK_SUBSCRIPTION, params, None, "a message of a channel"):
             return
         name, kind, seq, prev_seq = params["channel"], params["type"], params["seq"], params["prev_seq"]
-        self._seen_us = max(self._seen_us, params["ts_us"])
+        self._see(params["ts_us"])
         subscription = connection.subscriptions.get(name)
         if subscription is None:
             if kind != "snapshot" or not connection.batches:

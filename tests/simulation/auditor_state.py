@@ -14,6 +14,7 @@ MESSAGES_MAX: Final = 5_000_000
 WINDOW_MAX: Final = 64
 """Largest bucket whose requests are counted one by one."""
 SECOND_NS: Final = 10**9
+ENGINE_SLACK_NS: Final = 2 * SECOND_NS
 ID_CHARS_MAX: Final = 64
 MESSAGES_PER_SECOND: Final = 20
 """Of a conflated channel: ten, and what goes out early because others ask for a snapshot."""
@@ -210,6 +211,9 @@ class State:
         self._index_prices: dict[str, list[str | None]] = {}
         self._seen_us = 0
         """The latest engine time that was told."""
+        self._now_ns = 0
+        self._ahead_ns = -(1 << 62)
+        """How far the engine's time was ahead of the simulation's, at most."""
         self._closing: set[str] = set()
         """Markets that an operator wants closed before their gate."""
         self._listed_again: set[str] = set()
@@ -220,6 +224,15 @@ class State:
             self._learn(info)
         for account, balance, event_seq in self.setup.opening:
             self.told[account] = Told(account, self.setup.client_order_id_ns // 1_000, balance, event_seq)
+
+    def _see(self, ts_us: int) -> None:
+        """A time of the engine was told."""
+        self._seen_us = max(self._seen_us, ts_us)
+        self._ahead_ns = max(self._ahead_ns, ts_us * 1_000 - self._now_ns)
+
+    def _engine_ns(self) -> int:
+        """The engine's time by now, rather later than earlier."""
+        return self._now_ns + self._ahead_ns + ENGINE_SLACK_NS
 
     def _find(self, check: str, text: str) -> None:
         self.counts[f"finding {check}"] += 1
