@@ -585,8 +585,12 @@ class Replay:
         order.status = "expired" if reason == "expired" else "canceled"
         if reason == "expired" and not 0 < order.expires_us <= self.ts_us:
             self.find("time", f"{name} expires at {order.expires_us}, came at {self.ts_us}")
-        elif reason != "expired" and 0 < order.expires_us <= self.ts_us and reason not in ("immediate",):
+        elif reason != "expired" and 0 < order.expires_us <= self.ts_us and not self._gate_came_first(order, terms, reason):
             self.find("time", f"{name} expires at {order.expires_us}, came canceled ({reason}) at {self.ts_us}")
+
+    def _gate_came_first(self, order: Order, terms: Terms, reason: str) -> bool:
+        """Of what falls due at one late entry the earlier is done first."""
+        return reason == "gate" and terms.gate_us <= order.expires_us
 
     def _amended(self, data: dict[str, Any], terms: Terms) -> None:
         price, qty = terms.tick.parse(data["price"]), terms.lot.parse(data["qty"])
