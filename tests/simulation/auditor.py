@@ -128,7 +128,7 @@ class Auditor(Answers):
         else:
             causes = connection.causes | self._process_causes[connection.process] | self.causes
             account = connection.subscriptions.get("account")
-            if code == 4003 and account is not None and account.behind:
+            if code == 4003 and account is not None and account.resumed:
                 causes.add("stalled")  # what it missed was forgotten before it had caught up
             if not causes & CLOSE_CAUSES[code]:
                 why = f"a cause ({' or '.join(sorted(CLOSE_CAUSES[code]))})"

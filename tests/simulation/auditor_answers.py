@@ -512,6 +512,7 @@ class Answers(Channels):
             self._say(connection, "stream", f"from {request.params.get('account_seq')} on, came {result}")
         subscription = connection.subscriptions["account"] = Subscription("account")
         subscription.seq, subscription.fresh, subscription.behind = result["account_seq"], False, True
+        subscription.resumed = True
 
     def _place(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
         params, account = request.params, connection.account

@@ -292,7 +292,8 @@ class Channels(State):
             named = str(event), order_id
             told.order_seq[named] = min(seq, told.order_seq.get(named, seq))
         elif event == "balance":
-            told.transfer_seq[data["transfer_id"]] = seq
+            name = data["transfer_id"]
+            told.transfer_seq[name] = min(seq, told.transfer_seq.get(name, seq))
 
     def _rejected_event(self, connection: Connection, data: dict[str, Any]) -> None:
         row = REFUSALS.get(data["code"])

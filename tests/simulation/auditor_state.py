@@ -95,6 +95,7 @@ class Subscription:
         "market",
         "owed",
         "promised",
+        "resumed",
         "sent_us",
         "seq",
         "trade_id",
@@ -112,6 +113,7 @@ class Subscription:
         """Snapshots that were asked for and may still come."""
         self.owed = False
         """Whether one must come. One snapshot may answer several requests that came before it was made."""
+        self.resumed = False
         self.behind = False
         """Whether it may still be catching up, after a resume or before a snapshot."""
         self.promised = 0
