@@ -549,8 +549,8 @@ class Answers(Channels):
             return
         told = self._account(account)
         if any(told.order_seq.get((event, order_id), subscription.seq + 1) <= subscription.seq for event in events):
-            subscription.behind = subscription.owed
-        elif not subscription.behind:
+            return
+        if not subscription.behind:
             self._say(
                 connection,
                 "before",

@@ -77,7 +77,6 @@ class Channels(State):
                 self._say(connection, "stream", f"a heartbeat of {name} at {subscription.seq} or later, came {seq}")
             else:
                 subscription.promised = seq
-                subscription.behind &= seq != subscription.seq
 
     def _subscription(self, connection: Connection, params: dict[str, Any]) -> None:
         if self._wrong(connection, CHECK_SUBSCRIPTION, params, None, "a message of a channel"):
@@ -95,7 +94,7 @@ class Channels(State):
         if kind == "snapshot":
             if prev_seq == seq and (subscription.asked or connection.batches):
                 subscription.asked = max(0, subscription.asked - 1)
-                subscription.owed = False
+                subscription.owed = subscription.behind = False
             elif subscription.kind in LOSSLESS:
                 self._say(
                     connection, "stream", f"a snapshot of {name} only if asked, with its own prev_seq, came {prev_seq} {seq}"

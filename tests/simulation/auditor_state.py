@@ -115,7 +115,7 @@ class Subscription:
         """Whether one must come. One snapshot may answer several requests that came before it was made."""
         self.resumed = False
         self.behind = False
-        """Whether it may still be catching up, after a resume or before a snapshot."""
+        """Whether it may still be catching up: since a resume, or until a snapshot that was asked for."""
         self.promised = 0
         """The number that a heartbeat told."""
         self.ts_us = 0
