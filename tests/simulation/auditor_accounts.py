@@ -17,6 +17,10 @@ FILL: Final = 1
 """``qty`` lots of an order traded."""
 CUT: Final = 2
 """``qty`` lots of a resting order went without a trade."""
+ENDED: Final = 3
+"""The rest of an arriving order found no more within its price."""
+BAND: Final = 4
+"""A market order arrived; its price is the edge of the band."""
 
 
 FEES: Final = 1
@@ -27,8 +31,10 @@ HOUSE: Final = frozenset({FEES, INSURANCE})
 class Told:
     """What anybody was told about one account."""
 
-    def __init__(self, account: int, balance: int = 0, event_seq: int = 0) -> None:
+    def __init__(self, account: int, remembered_us: int, balance: int = 0, event_seq: int = 0) -> None:
         self.account = account
+        self.remembered_us = remembered_us
+        """How long names of orders and transfers are remembered at least."""
         self.opening = (balance, event_seq)
         self.events: dict[int, dict[str, Any]] = {}
         self.conns: dict[int, int] = {}
@@ -185,6 +191,8 @@ class Replay:
         """By delivery that is not settled: what its events told."""
         self.owed: dict[int, int] = {}
         """By delivery that it owes: proceeds and bond in msat."""
+        self.names: dict[tuple[str, str], int] = {}
+        """Kind and name of orders and transfers to when they happened last."""
         self.arriving: Order | None = None
         self.order_id_max = 0
         self.ts_us = 0
@@ -331,6 +339,14 @@ class Replay:
             )
             order.due = order.excess = 0
 
+    def _happens_once(self, kind: str, name: str) -> None:
+        if not name:
+            return
+        before_us = self.names.get((kind, name))
+        if before_us is not None and self.ts_us - before_us < self.told.remembered_us:
+            self.find("once", f"{kind} {name!r} happens once, came at {before_us} and at {self.ts_us}")
+        self.names[kind, name] = self.ts_us
+
     # -------------------------------------------------------------------------------------------------------- orders
 
     def _arrive(self, order: Order, resting: int) -> None:
@@ -351,6 +367,7 @@ class Replay:
         self.order_id_max = max(self.order_id_max, order.order_id)
         if data["ts_us"] != self.ts_us:
             self.find("life", f"{name} is accepted at the time of its event {self.ts_us}, came {data['ts_us']}")
+        self._happens_once("order", order.client_order_id)
         self.orders[order.order_id] = order
         order.first = filled, resting
         order.due, order.excess = filled, qty - filled - resting
@@ -376,6 +393,8 @@ class Replay:
             self.find("life", f"{name} inside the collar {terms.price_min} to {terms.price_max} ticks, came {price}")
         if qty > terms.qty_max:
             self.find("life", f"{name} of at most {terms.qty_max} lots, came {qty}")
+        if data["type"] == "market":
+            self._moment(BAND, order, qty, self.ts_us, price)
         self._take_hold(order, qty, terms, data)
         self._arrive(order, resting)
 
@@ -543,6 +562,8 @@ class Replay:
             self.find("life", f"{name} has a price of {order.price} ticks, came {data['price']}")
         if reason in ("immediate", "no_liquidity") and order.due:
             self.find("life", f"{name} is told {order.due} lots of fills before its rest is {kind}")
+        if reason in ("immediate", "no_liquidity"):
+            self._moment(ENDED, order, qty, self.ts_us, order.price)
         of_arrival = min(order.excess, qty)
         order.excess -= of_arrival
         order.rest_lots -= qty - of_arrival
@@ -564,8 +585,12 @@ class Replay:
         order.status = "expired" if reason == "expired" else "canceled"
         if reason == "expired" and not 0 < order.expires_us <= self.ts_us:
             self.find("time", f"{name} expires at {order.expires_us}, came at {self.ts_us}")
-        elif reason != "expired" and 0 < order.expires_us <= self.ts_us and reason not in ("immediate",):
+        elif reason != "expired" and 0 < order.expires_us <= self.ts_us and not self._gate_came_first(order, terms, reason):
             self.find("time", f"{name} expires at {order.expires_us}, came canceled ({reason}) at {self.ts_us}")
+
+    def _gate_came_first(self, order: Order, terms: Terms, reason: str) -> bool:
+        """Of what falls due at one late entry the earlier is done first."""
+        return reason == "gate" and terms.gate_us <= order.expires_us
 
     def _amended(self, data: dict[str, Any], terms: Terms) -> None:
         price, qty = terms.tick.parse(data["price"]), terms.lot.parse(data["qty"])
@@ -623,6 +648,7 @@ class Replay:
             return
         if (amount > 0) != (data["reason"] == "deposit") or not amount:
             self.find("balance", f"a deposit is above zero and a withdrawal below, came {data['reason']} {amount}")
+        self._happens_once(data["reason"], data["transfer_id"])
         self.balance += amount
         self.deposited += amount
 

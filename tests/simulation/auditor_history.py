@@ -13,7 +13,9 @@ from math import isqrt
 from typing import Any, Final
 
 from tests.simulation.auditor_accounts import (
+    BAND,
     CUT,
+    ENDED,
     FEES,
     FILL,
     HOUSE,
@@ -129,6 +131,8 @@ class MarketReplay:
         self.market, self.terms, self.dark_us, self.checksums = market, terms, dark_us, checksums
         self.find, self.unchecked = find, unchecked
         self.sides = {"buy": Queue("buy"), "sell": Queue("sell")}
+        self.last = terms.reference
+        """Price of the last trade."""
         self.place: dict[Order, int] = {}
         self.since: dict[Order, int] = {}
 
@@ -157,13 +161,50 @@ class MarketReplay:
             self.place[order], self.since[order] = moment.price, ts_us
             self.sides[order.side].add(order, moment.price, moment.qty)
         fills = sorted((m for m in group if m.kind == FILL and not m.taker), key=lambda moment: moment.trade_id)
+        whole = self.dark_us is None or ts_us < self.dark_us
+        if whole:
+            self._bands([m for m in group if m.kind == BAND], fills)
         for moment in fills:
             self._trade(moment, unsure)
         for order, lots in cuts.items():
             if order in self.place:
                 self.sides[order.side].take(order, self.place[order], lots)
-        if self.dark_us is None or ts_us < self.dark_us:
+        if whole:
+            self._ends([m for m in group if m.kind == ENDED], unsure)
             self._whole_book(ts_us)
+        if fills:
+            self.last = fills[-1].price
+
+    def _bands(self, arrivals: list[Moment], fills: list[Moment]) -> None:
+        """A market order's price is the edge of the band around the last trade."""
+        terms = self.terms
+        for moment in arrivals:
+            edges = set()
+            for last in (self.last, *(fill.price for fill in fills)):
+                if moment.order.side == "buy":
+                    edges.add(min(last * (10_000 + terms.band_bps) // 10_000, terms.price_max))
+                else:
+                    edges.add(max(-(-last * (10_000 - terms.band_bps) // 10_000), terms.price_min))
+            if moment.price not in edges:
+                self.find(
+                    "life",
+                    f"{self.market} at {moment.ts_us}: market order {moment.order.order_id} with the band's edge "
+                    f"{sorted(edges)}, came {moment.price}",
+                )
+
+    def _ends(self, ends: list[Moment], unsure: set[Order]) -> None:
+        """The rest of an arriving order is canceled only when nothing within its price is left."""
+        for moment in ends:
+            order = moment.order
+            other = self.sides["sell" if order.side == "buy" else "buy"]
+            price = moment.price + 1 if order.side == "buy" else moment.price - 1
+            left = [resting for better in other.better(price) for resting in other.levels[better] if resting not in unsure]
+            if left:
+                self.find(
+                    "priority",
+                    f"{self.market} at {moment.ts_us}: order {order.order_id} to {moment.price} takes order {left[0].order_id} "
+                    f"of account {left[0].account} at {self.place[left[0]]}, came canceled with {moment.qty} lots left",
+                )
 
     def _leave(self, order: Order) -> None:
         queue = self.sides[order.side]
@@ -227,10 +268,12 @@ class History:
         terms: dict[str, Terms],
         public: PublicRecord,
         index_prices: dict[str, list[str | None]],
+        listed_again: set[str],
         find: Find,
         unchecked: Counter[str],
     ) -> None:
         self.told, self.terms, self.public, self.index_prices = told, terms, public, index_prices
+        self.listed_again = listed_again
         self.find, self.unchecked = find, unchecked
         self.moments: dict[str, list[Moment]] = {}
         self.fills: dict[tuple[str, int], list[tuple[int, dict[str, Any]]]] = {}
@@ -256,6 +299,8 @@ class History:
         self._orders_by_time()
         self._trades(dark_us)
         for market, moments in sorted(self.moments.items()):
+            if market in self.listed_again:
+                continue
             known = self.public.of_market(market)
             MarketReplay(market, self.terms[market], dark_us, known, self.find, self.unchecked).run(moments)
         for number, delivery in sorted(self.deliveries.items()):
@@ -321,19 +366,20 @@ class History:
         if end is None:
             return
         whole = replay.whole and replay.applied == end.event_seq
-        transfers = {
-            (params["data"]["transfer_id"], params["data"]["amount"]): params["data"]
-            for params in replay.told.events.values()
-            if params["data"]["event"] == "balance"
-        }
+        transfers: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for params in replay.told.events.values():
+            data = params["data"]
+            if data["event"] == "balance":
+                after = data["balance"], data["held"]
+                transfers.setdefault((data["transfer_id"], data["amount"]), []).append(after)
         for method, result, conn in replay.told.answers:
             where = f"conn {conn}: account {replay.account}"
             if method in ("withdraw", "deposit"):
-                event = transfers.get((result["transfer_id"], result["amount"]))
-                if event is None and whole:
+                known = transfers.get((result["transfer_id"], result["amount"]))
+                if known is None and whole:
                     self.find("durable", f"{where}: the acknowledged {method} {result['transfer_id']} is an event, came none")
-                elif event is not None and not result["repeat"] and any(event[x] != result[x] for x in ("balance", "held")):
-                    self.find("balance", f"{where}: balance and held as in {event}, came {result}")
+                elif known and not result["repeat"] and (result["balance"], result["held"]) not in known:
+                    self.find("balance", f"{where}: balance and held of the transfer's event {known}, came {result}")
                 continue
             order = replay.orders.get(result["order_id"])
             if order is None:
@@ -461,9 +507,13 @@ class History:
     def _trades(self, dark_us: int | None) -> None:
         numbers: dict[str, list[tuple[int, int]]] = {}
         for (market, trade_id), halves in sorted(self.fills.items()):
+            if market in self.listed_again:
+                continue
             numbers.setdefault(market, []).append((trade_id, halves[0][1]["ts_us"]))
             self._halves(market, trade_id, halves, dark_us)
         for market, trades in sorted(self.public.trades.items()):
+            if market in self.listed_again:
+                continue
             for trade_id, trade in sorted(trades.items()):
                 if (market, trade_id) not in self.fills:
                     numbers.setdefault(market, []).append((trade_id, trade["ts_us"]))
