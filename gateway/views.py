@@ -296,6 +296,11 @@ def reject_error(rejected: Rejected, terms: Terms | None, fields: tuple[str, ...
     )
 
 
+def needs_terms(code: RejectCode) -> bool:
+    """Whether a refusal's bound is a price or a quantity."""
+    return code in _IN_TICKS or code in _IN_LOTS
+
+
 def _bound_text(code: RejectCode, bound: int, terms: Terms | None) -> str:
     if "{bound}" not in REFUSALS[code].message and not bound:
         return ""

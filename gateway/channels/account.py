@@ -38,6 +38,7 @@ from gateway.views import (
     delivery_view,
     fill_view,
     micros,
+    needs_terms,
     order_view,
     position_view,
     reject_error,
@@ -278,7 +279,10 @@ class Accounts:
 
         One whose market is gone cannot be shown any more. The account's facts before it go with it: no gaps.
         """
-        if isinstance(event, PRICED) and event.market not in self._terms:
+        market = ""
+        if isinstance(event, PRICED) or (isinstance(event, Rejected) and needs_terms(event.code)):
+            market = event.market
+        if market and market not in self._terms:
             for account, _, _, _ in concerned(event):
                 if account in self._active:
                     self._forget(account)

@@ -139,6 +139,10 @@ class Channel:
 
     def close(self, reason: str, now_ns: int) -> None:
         """The feed's end: a last event that says so, and no subscribers any more."""
+        for subscriber in [*self._behind]:
+            # Its snapshot comes now or never; without it the last event looks like a gap.
+            self._caught_up(subscriber)
+            subscriber.send(self._snapshot_frame(now_ns).bytes_for(subscriber.codec))
         frame = self._next("event", {"event": "closed", "reason": reason}, now_ns)
         for subscriber in [*self._subscribers.values()]:
             subscriber.send(frame.bytes_for(subscriber.codec))

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from engine.commands import Cancel, CreateAccount, Deposit, Entry, ListMarket, Place, SetMarketState, Settle
 from engine.core import Engine
-from engine.events import Event
+from engine.events import Event, Rejected
 from engine.limits import SECOND_NS
 from engine.types import MarketSpec, MarketState, OrderType, Side
 from gateway.algorithms import ALGORITHMS
@@ -395,6 +395,26 @@ def test_a_slow_reader_of_a_book_is_conflated() -> None:
     assert reader.close_code == 0
     rig.place(seller, spec, Side.SELL, 50_300, 1)
     assert reader.messages[-1]["prev_seq"] == first + 11
+
+
+def test_a_slow_reader_learns_of_the_end_behind_a_snapshot() -> None:
+    """Found by simulation: the end came without the snapshot that was owed, which looked like a gap in a channel that is gone."""
+    rig = Rig()
+    spec, seller, _ = market_with_trade(rig)
+    name = f"book.{spec.symbol}"
+    reader = rig.subscribe(name)
+    reader.unread = CONFLATE_BYTES + 1
+    rig.place(seller, spec, Side.SELL, 50_100, 1)
+    late = Reader()
+    late.unread = CONFLATE_BYTES + 1
+    channel = rig.feeds.find(name, 0)
+    channel.add(late, rig.now)
+    assert late.messages == []
+    channel.close("settled", rig.now)
+    for slow in (reader, late):
+        last, end = slow.messages[-2:]
+        assert (last["type"], end["data"]["event"]) == ("snapshot", "closed")
+        assert end["prev_seq"] == last["seq"]
 
 
 def test_a_reader_that_has_read_meanwhile_is_not_conflated() -> None:
@@ -793,6 +813,28 @@ def test_facts_of_a_market_that_is_gone_cannot_be_resumed() -> None:
     assert not feeds.account(buyer).resume(reader, 1)
     assert feeds.account(buyer).resume(reader, last - 1)
     assert [message["data"]["event"] for message in reader.messages] == ["balance"]
+
+
+def test_a_refusal_that_named_a_price_of_a_market_that_is_gone_cannot_be_resumed() -> None:
+    """Found by simulation: behind a restart its bound was told in ticks, as if it were a decimal."""
+    rig = Rig()
+    spec = rig.market(length_s=300, start_ns=NOW + 300 * SECOND_NS)
+    buyer = rig.account("buyer")
+    tail = len(rig.log)
+    (refused,) = rig.place(buyer, spec, Side.BUY, 50_000, spec.qty_max + 1)
+    assert isinstance(refused, Rejected)
+    rig.run(SetMarketState(spec.symbol, MarketState.HALTED))
+    rig.place(buyer, spec, Side.BUY, 50_000, 1)
+    rig.now = spec.period_end_ns
+    rig.run(Settle(spec.symbol))
+    feeds = Feeds()
+    for entry, events in rig.log[tail:]:
+        feeds.load(entry, events)
+    feeds.start(rig.engine, Reads())
+    reader = Reader(account=buyer)
+    assert not feeds.account(buyer).resume(reader, refused.account_seq - 1)
+    assert feeds.account(buyer).resume(reader, refused.account_seq)
+    assert [message["data"]["reason"] for message in reader.messages] == ["market_halted"]
 
 
 def test_a_repeat_is_no_news_even_when_its_market_is_gone() -> None:

@@ -1,9 +1,9 @@
 """The whole exchange in one thread, every fault, one seed.
 
-    python -m tests.simulation --seed 7 --steps 2000        one run
-    python -m tests.simulation --seed 7 --replay            the same, with everything that happens
-    python -m tests.simulation --seeds 0:10000 --steps 2000 many, and what they reached
-    python -m tests.simulation --budget 60                  new seeds for a minute
+python -m tests.simulation --seed 7 --steps 2000        one run
+python -m tests.simulation --seed 7 --replay            the same, with everything that happens
+python -m tests.simulation --seeds 0:10000 --steps 2000 many, and what they reached
+python -m tests.simulation --budget 60                  new seeds for a minute
 """
 
 import argparse
@@ -19,7 +19,9 @@ from tests.simulation.simulation import Simulation
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, help="run this one seed")
     parser.add_argument("--seeds", help="A:B, run the seeds from A to B - 1")
     parser.add_argument("--steps", type=int, default=2_000)
@@ -65,7 +67,8 @@ def run(first: int, last: int, options: argparse.Namespace) -> int:
         elif options.seed is not None:
             print(f"seed {seed}: {simulation.world.steps} steps, hash {simulation.hash}")
     took_s = time.monotonic() - began
-    print(f"{runs} seeds, {steps:,} steps, {failed} findings, {took_s:.1f} s, {took_s / max(steps, 1) * 1e6:.0f} us a step, {build_kind()}")
+    pace_us = took_s / max(steps, 1) * 1e6
+    print(f"{runs} seeds, {steps:,} steps, {failed} findings, {took_s:.1f} s, {pace_us:.0f} us a step, {build_kind()}")
     missing = coverage.missing()
     if options.coverage:
         for line in coverage.lines():

@@ -24,6 +24,7 @@ from tests.simulation.world import MS_NS, World
 COMMANDS: Final = ("place", "withdraw", "deposit")
 """Commands that are safe to send again: they carry a name of their own."""
 UNSURE_MAX: Final = 200
+NAP_TURN_NS: Final = 2_000 * MS_NS
 KNOWN_MAX: Final = 200
 AGAIN: Final = (ErrorCode.RATE_LIMITED, ErrorCode.OVERLOADED, ErrorCode.SHUTTING_DOWN)
 """The gateway did not take the call: it may be sent again."""
@@ -36,6 +37,8 @@ class Board:
         self.markets: dict[str, MarketInfo] = {}
         self.mids: dict[str, int] = {}
         self.scales: dict[str, tuple[Scale, Scale]] = {}
+        self.asleep_until_ns = 0
+        """Everybody waits for the time to pass, so that periods begin and end."""
 
     def learn(self, info: MarketInfo) -> None:
         if info.market not in self.mids:
@@ -48,7 +51,9 @@ class Board:
 class Client:
     """Somebody with a name, an address and lines to the exchange."""
 
-    def __init__(self, name: str, world: World, plan: Plan, network: Network, coverage: Coverage, auditor: Any, board: Board) -> None:
+    def __init__(
+        self, name: str, world: World, plan: Plan, network: Network, coverage: Coverage, auditor: Any, board: Board
+    ) -> None:
         self.name = name
         self.world = world
         self.plan = plan
@@ -75,13 +80,14 @@ class Client:
         return line
 
     def turn(self) -> None:
-        mean_ns = 200 * MS_NS if self.settling else self._turn_ns
+        asleep = self.world.now_ns < self.board.asleep_until_ns and not self.settling
+        mean_ns = 200 * MS_NS if self.settling else NAP_TURN_NS if asleep else self._turn_ns
         delay_ns = self.plan.on_grid(int(min(self.rng.expovariate(1.0), 5.0) * mean_ns) + 1)
         self.world.later(delay_ns, self.turn)
         for line in [*self.lines]:
             line.look_after()
         ready = [line for line in self.lines if line.ready]
-        if not ready:
+        if not ready or asleep:
             return
         if self.settling:
             self.find_out(ready[0])
@@ -120,15 +126,16 @@ class Client:
 
     # ------------------------------------------------------------------------------------------------- for the lines
 
-    def ask(self, line: Line, method: str, params: Struct | None = None, then: Callable[[Any, Error | None], None] | None = None) -> None:
+    def ask(
+        self, line: Line, method: str, params: Struct | None = None, then: Callable[[Any, Error | None], None] | None = None
+    ) -> None:
         """Send a call; if it is a command that can be repeated, see to it that its outcome becomes known."""
 
         def answered(result: Any, error: Error | None) -> None:
             lost = result is None and error is None
-            if params is not None and method in COMMANDS and named(params):
-                if lost or (error is not None and error.code in AGAIN):
-                    if len(self.unsure) < UNSURE_MAX:
-                        self.unsure.append((method, params))
+            again = lost or (error is not None and error.code in AGAIN)
+            if again and params is not None and method in COMMANDS and named(params) and len(self.unsure) < UNSURE_MAX:
+                self.unsure.append((method, params))
             if then is not None and not lost:
                 then(result, error)
 
@@ -208,6 +215,13 @@ class Bot(Reader):
         self.add_line(key)
         self.start()
 
+    def hear_everything(self, epoch: str) -> None:
+        """One more line, which asks for all that ever happened to the account."""
+        if self.lines and not all(line.ended for line in self.lines):
+            line = self.add_line(self.key)
+            line.resume_from_the_start(epoch)
+            line.connect()
+
     def does(self, habit: str, odds: float) -> bool:
         return habit in self.plan.habits and self.rng.random() < odds
 
@@ -277,7 +291,9 @@ class Bot(Reader):
         if market is None:
             return None
         side: Any = rng.choice(("buy", "sell"))
-        params = wire.PlaceParams(market, side, self.qty(market), self.prices(market, side), client_order_id=self.name_of_order())
+        params = wire.PlaceParams(
+            market, side, self.qty(market), self.prices(market, side), client_order_id=self.name_of_order()
+        )
         if self.does("market order", 0.1):
             keeps_price = self.does("wrong values", 0.05)
             params = replace(params, type="market", price=params.price if keeps_price else None)
@@ -300,7 +316,9 @@ class Bot(Reader):
         if self.does("deadline", 0.1):
             params = replace(params, deadline_us=self.deadline_us())
         if self.does("wrong values", 0.02):
-            params = replace(params, time_in_force=rng.choice(("gtc", "ioc", "fok", "gtd")), market=rng.choice((market, "NONE")))
+            params = replace(
+                params, time_in_force=rng.choice(("gtc", "ioc", "fok", "gtd")), market=rng.choice((market, "NONE"))
+            )
         return params
 
     def deadline_us(self) -> int:
@@ -327,7 +345,7 @@ class Bot(Reader):
         for side in ("buy", "sell"):
             params = self.order()
             if params is not None:
-                self.send_order(line, replace(params, side=side))  # type: ignore[arg-type]
+                self.send_order(line, replace(params, side=side))
 
     def some_order(self) -> tuple[int | None, str | None]:
         """An order to name, mostly an open one: by its id, or by the client's own."""
@@ -453,7 +471,9 @@ class Bot(Reader):
 
     def withdraw(self, line: Line) -> None:
         self._number += 1
-        amount = self.rng.choice((1, 10, 1_000, 2**61 - 1, 2**61)) if self.does("wrong values", 0.3) else self.rng.randrange(1, 100)
+        amount = (
+            self.rng.choice((1, 10, 1_000, 2**61 - 1, 2**61)) if self.does("wrong values", 0.3) else self.rng.randrange(1, 100)
+        )
         deadline_us = self.deadline_us() if self.does("deadline", 0.1) else None
         params = wire.WithdrawParams(MONEY.format(amount), f"w-{self.name}-{self._number}", deadline_us)
         self.ask(line, "withdraw", params)
@@ -471,5 +491,3 @@ class Bot(Reader):
         gone = type(data).__name__ == "Canceled" or getattr(data, "remaining_qty", "1").strip("0.") == ""
         if gone:
             self.open.pop(data.order_id, None)
-
-

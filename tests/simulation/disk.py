@@ -93,9 +93,7 @@ class Disk:
     def store_snapshot(self, engine: Engine, checksum: bytes) -> None:
         """Keep a snapshot under its name, proven as the product proves it, and drop the oldest beyond ``keep``."""
         body = dump(engine)
-        header = SnapshotHeader(
-            SNAPSHOT_FORMAT, self.epoch, engine.seq, engine.ts_ns, hash_of(body), checksum.hex(), len(body)
-        )
+        header = SnapshotHeader(SNAPSHOT_FORMAT, self.epoch, engine.seq, engine.ts_ns, hash_of(body), checksum.hex(), len(body))
         name = SNAPSHOT_NAME.format(engine.seq)
         self.snapshots[name] = _snapshot_file(header, bytes(body))
         restored = read_snapshot(DiskPath(self, name))[1]  # type: ignore[arg-type]
@@ -228,9 +226,7 @@ def _first_seq(row: Row) -> int:
     return row.first_seq
 
 
-def recovered(
-    disk: Disk, on_entry: recovery.OnEntry, warn: Callable[[str], None]
-) -> tuple[Engine, SimulatedJournal]:
+def recovered(disk: Disk, on_entry: recovery.OnEntry, warn: Callable[[str], None]) -> tuple[Engine, SimulatedJournal]:
     """``gateway.recovery.recover`` over the simulated disk: the same parts in the same order."""
     journal = SimulatedJournal(disk)
     engine = bring_up(disk, journal, on_entry, warn)
@@ -336,5 +332,3 @@ class SimulatedKeys(KeyStore):
     @contextmanager
     def _locked(self) -> Iterator[None]:
         yield
-
-

@@ -13,6 +13,7 @@ from picows import WSMsgType
 
 from gateway import wire
 from gateway.codec import JSON, MSGPACK
+from gateway.outbox import BINARY, TEXT
 from gateway.wire import ChannelMessage, Error, ErrorCode, Heartbeat, Hello
 from hashpit.book import Book
 from hashpit.errors import NotSent
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 SILENCE_HEARTBEATS: Final = 3
 """A link that brought nothing for as many heartbeat intervals is dead."""
 NORMAL: Final = 1000
+CLOSE: Final = 0x8
 
 Then = Callable[[Any, Error | None], None]
 """Gets the result or the error; both are None for a call that was lost."""
@@ -84,12 +86,15 @@ class Line:
             self.protocol.forget(number)
             if number in self.asked:  # else the line went down with the one before it
                 self._lost(self.asked.pop(number))
-        silence_ns = SILENCE_HEARTBEATS * (self._heartbeat_ns or 5_000 * MS_NS)
-        if self.link is not None and self.link.reading:
-            if now_ns - self._heard_ns > silence_ns:
-                self.leave("the server is silent")
-            elif self.ready and now_ns - self._sent_ns > self._idle_ns // 3:
-                self.call("heartbeat")
+        self._keep_alive(now_ns)
+
+    def _keep_alive(self, now_ns: int) -> None:
+        if self.link is None or not self.link.reading:
+            return
+        if now_ns - self._heard_ns > SILENCE_HEARTBEATS * (self._heartbeat_ns or 5_000 * MS_NS):
+            self.leave("the server is silent")
+        elif self.ready and now_ns - self._sent_ns > self._idle_ns // 3:
+            self.call("heartbeat")
 
     def cause(self, kind: str) -> None:
         """Tell the auditor what explains an end that is to come."""
@@ -217,12 +222,12 @@ class Line:
         assert link is not None
         self._heard_ns = self.world.now_ns
         self.world.digest(self.world.now_ns, link.number, payload)
-        if opcode == WSMsgType.CLOSE:
+        if opcode == CLOSE:
             code, reason = int.from_bytes(payload[:2]), payload[2:].decode()
             link.send(Frame(WSMsgType.CLOSE, payload[:2]))
             link.leave()
             self._down(code, reason)
-        elif opcode in (WSMsgType.TEXT, WSMsgType.BINARY):
+        elif opcode in (TEXT, BINARY):
             self._message(payload)
 
     def _message(self, payload: bytes) -> None:
@@ -232,6 +237,9 @@ class Line:
         client.auditor.received(link.number, message, self.world.now_ns)
         if self.world.traced:
             self.world.note(f"{client.name} #{link.number} < {message}")
+        for answer in message if isinstance(message, list) else (message,):
+            if error := answer.get("error"):
+                client.coverage.count("error", error_name(error["code"]) if error["code"] < 0 else "reject")
         if isinstance(message, list) or ("id" in message and not isinstance(message["id"], int)):
             return  # of a batch, or of what was garbled on purpose
         if message.get("method") == "subscription" and message["params"]["type"] != "snapshot" and client.loses_a_message():
@@ -252,7 +260,9 @@ class Line:
                 self._greeted(happening)
             case Gap():
                 if not self.lossy:
-                    raise Finding(f"{self.client.name}: a gap on a link that loses nothing: {happening.channel}: {happening.why}")
+                    raise Finding(
+                        f"{self.client.name}: a gap on a link that loses nothing: {happening.channel}: {happening.why}"
+                    )
                 self._mend(happening.channel, happening.method, happening.params)
             case Heartbeat():
                 pass
@@ -262,9 +272,6 @@ class Line:
         result = None
         if answer.error is None:
             result = self.protocol.decode(answer.result, METHODS[asked.method].result)
-        else:
-            code = answer.error.code
-            self.client.coverage.count("error", error_name(code) if code < 0 else "reject")
         if asked.then is not None:
             asked.then(result, answer.error)
 
@@ -325,6 +332,12 @@ class Line:
         if link is not None and not self.call(method, params, then):
             self.leave("too many calls wait")
 
+    def resume_from_the_start(self, epoch: str) -> None:
+        """Let the next restore resume the account from its first event."""
+        self.protocol.want(ACCOUNT)
+        self.protocol._places[ACCOUNT].seq = 0
+        self.protocol._epoch = epoch
+
     def subscribe(self, *channels: str) -> None:
         """Follow channels from now on."""
         new = [channel for channel in channels if self.protocol.want(channel)]
@@ -357,9 +370,8 @@ class Line:
                 if info is None:
                     return
                 book = self.books[channel] = Book(info)
-            if message.type == "snapshot" or book.synced:
-                if not book.apply(message):
-                    raise Finding(f"{client.name}: {channel} at {message.seq}: {book.trouble}")
+            if (message.type == "snapshot" or book.synced) and not book.apply(message):
+                raise Finding(f"{client.name}: {channel} at {message.seq}: {book.trouble}")
         elif channel == ACCOUNT:
             client.account_message(message)
         elif channel == "status":

@@ -84,7 +84,7 @@ class Link:
         """Nothing arrives at the server any more, and nobody notices."""
         self.reading = True
         """Whether the client takes what arrives."""
-        self._connection: Connection | None = None
+        self._connection: Any = None
         self._unsent = bytearray()
         self._flying = 0
         self._unread: list[bytes] = []

@@ -14,10 +14,11 @@ from hashpit.keys import Key
 from hashpit.messages import MarketListed, MarketStateChanged, StatusSnapshot
 from tests.simulation.clients import AGAIN, Bot, Client
 from tests.simulation.line import Line
-from tests.simulation.world import MS_NS
+from tests.simulation.world import MS_NS, SECOND_NS
 
 MINUTE_US: Final = 60_000_000
 ACCOUNT_NAME_TAKEN: Final = 1003
+NARROW_KEYS: Final[tuple[tuple[wire.Permission, ...], ...]] = (("read", "quote"), ("read",), ("trade",), ("read", "trade"))
 
 Script = Generator[tuple[str, Struct | None], tuple[Any, Error | None], None]
 """Yields calls one after the other; each is sent again until it is answered, and its answer is given back."""
@@ -36,6 +37,7 @@ class Operator(Client):
         """The call of a script that is to be sent."""
         self._busy = False
         self._number = 0
+        self._last_delivery = 0
         self._turn_ns = min(self.plan.pace_ns, 100 * MS_NS)
 
     def begin(self, key: Key, bots: list[Bot]) -> None:
@@ -70,7 +72,7 @@ class Operator(Client):
             yield "deposit", wire.TransferParams(account, amount, f"first-{account}")
         permissions: list[wire.Permission] = ["read", "trade", "withdraw"]
         if "keys" in self.plan.operator_habits and self.rng.random() < 0.3:
-            permissions = self.rng.choice((["read", "quote"], ["read"], ["trade"], ["read", "trade"]))
+            permissions = [*self.rng.choice(NARROW_KEYS)]
         private = public = ""
         kind: Any = "ed25519" if self.rng.random() < self.plan.ed25519 else "hmac"
         if kind == "ed25519":
@@ -111,13 +113,15 @@ class Operator(Client):
             case MarketListed():
                 self.board.learn(data.terms)
             case MarketStateChanged():
-                if data.state in ("closed", "settled"):
-                    if self.rng.random() < 0.9:
-                        self.board.markets.pop(data.market, None)
+                if data.state in ("closed", "settled") and self.rng.random() < 0.9:
+                    self.board.markets.pop(data.market, None)
 
     def act(self, line: Line) -> None:
         if not self._script(line) and self.rng.random() < 0.2:
-            self.habit(line)
+            if self.plan.naps and self.rng.random() < 0.2:
+                self.board.asleep_until_ns = self.world.now_ns + self.rng.choice((10, 30, 70)) * SECOND_NS
+            else:
+                self.habit(line)
 
     def find_out(self, line: Line) -> None:
         if not self._script(line):
@@ -189,12 +193,14 @@ class Operator(Client):
 
         def then(result: list[wire.DeliveryView] | None, error: Error | None) -> None:
             for delivery in result or []:
+                self._last_delivery = max(self._last_delivery, delivery.delivery_id)
                 if self.rng.random() < 0.5:
                     self._report(line, delivery)
 
         self.ask(line, "deliveries", wire.DeliveriesParams(limit=1_000), then)
-        if self._wrong(0.2):
-            self.ask(line, "report_work", wire.ReportWorkParams(self.rng.randrange(1, 50), "1", 1))
+        if self.rng.random() < 0.5:  # perhaps one that is scheduled, or none at all
+            number = self._last_delivery + self.rng.randrange(1, 4)
+            self.ask(line, "report_work", wire.ReportWorkParams(number, "1", 1))
 
     def _report(self, line: Line, delivery: wire.DeliveryView) -> None:
         rng = self.rng
@@ -260,4 +266,3 @@ class Operator(Client):
 def public_half(private: str) -> str:
     """The public half of an Ed25519 key."""
     return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(private)).public_key().public_bytes_raw().hex()
-

@@ -14,6 +14,7 @@ from engine.core import Engine
 from engine.events import Event
 from engine.invariants import check
 from gateway import listings
+from gateway.__main__ import CLOCK_SET_NS
 from gateway.exchange import Exchange, Taking
 from gateway.feeds import Feeds
 from gateway.history import History
@@ -43,14 +44,7 @@ class Watched:
         self._coverage = coverage
         self._check_every = check_every
         self.next_due_ns = engine.next_due_ns
-
-    @property
-    def seq(self) -> int:
-        return self._engine.seq
-
-    @property
-    def ts_ns(self) -> int:
-        return self._engine.ts_ns
+        self.seq, self.ts_ns = engine.seq, engine.ts_ns
 
     def apply(self, entry: Entry) -> list[Event]:
         events = self._apply(entry)
@@ -114,6 +108,7 @@ class Process:
             lambda command, done: self.sequencer.submit(command, done=done),
         )
         self.stopping = False
+        self._skew_ns = host.clock_skew_ns
 
     def start(self) -> None:
         """Serve. The loop has to be the running one."""
@@ -130,6 +125,10 @@ class Process:
 
     def _keep_time(self) -> None:
         now_ns = self.host.clock()
+        if abs(self.host.clock_skew_ns - self._skew_ns) >= CLOCK_SET_NS:
+            self.exchange.clock_set(now_ns)
+            self.server.clock_set(now_ns)
+        self._skew_ns = self.host.clock_skew_ns
         if self.exchange.taking is Taking.ALL:
             try:
                 self.lister.run(now_ns)
@@ -232,8 +231,8 @@ class Host:
         self.process: Process | None = None
         self.lives = 0
         self.clock_skew_ns = 0
-        self.books: dict[tuple[str, int, int], tuple[list[tuple[int, int]], list[tuple[int, int]]]] = {}
-        """Levels of quiet moments by market, channel number and life."""
+        self.books: dict[tuple[str, int], tuple[list[tuple[int, int]], list[tuple[int, int]]]] = {}
+        """Levels of quiet moments of the running process, by market and channel number."""
         self.on_crash: Callable[[], None] = lambda: None
         self.on_recovered: Callable[[], None] = lambda: None
         self.cause: Callable[[str], None] = lambda kind: None
@@ -250,6 +249,7 @@ class Host:
     def start(self) -> None:
         """Start the process; it recovers first."""
         self.disk.full = self.disk.broken = False
+        self.books.clear()
         rot = self.disk.rot() if self.plan.faulty and self.plan.rots and self.rng.random() < 0.5 else None
         if rot is not None:
             self._start_damaged(rot)
@@ -347,7 +347,9 @@ class Host:
             if channels is not None:
                 book = process.engine.markets[symbol].book
                 levels = (book.bids_best_first(), book.asks_best_first())
-                self.books[symbol, channels.book.seq, self.lives - 1] = levels
+                self.books[symbol, channels.book.seq] = levels
                 depth = channels.depth
                 if levels != ([*depth.bids.best_first()], [*depth.asks.best_first()]):
-                    raise Finding(f"{symbol}: the book that is shown differs from the engine's after entry {process.engine.seq}")
+                    raise Finding(
+                        f"{symbol}: the book that is shown differs from the engine's after entry {process.engine.seq}"
+                    )

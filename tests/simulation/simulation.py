@@ -154,11 +154,14 @@ class Simulation:
         for client in clients:
             client.settle_down()
         end = self.world.steps + REST_STEPS_MAX
+        self._step_until(lambda: self._is_at_rest(clients), end)
+        for bot in self.bots:
+            bot.hear_everything(self.host.disk.epoch)
         while True:
             self._step_until(lambda: self._is_at_rest(clients), end)
             assert self.host.process is not None
             seq, until_ns = self.host.process.engine.seq, self.world.now_ns + 2 * self.plan.tick_ns + REST_NS
-            self._step_until(lambda: self.world.now_ns >= until_ns and self._is_at_rest(clients), end)
+            self._step_until(lambda until_ns=until_ns: self.world.now_ns >= until_ns and self._is_at_rest(clients), end)  # type: ignore[misc]
             if self.host.process.engine.seq == seq:
                 return
 
@@ -222,13 +225,12 @@ def truth(host: Host, engine: Engine) -> Any:
     return View(
         accounts={number: end(account) for number, account in engine.accounts.items()},
         levels={
-            symbol: (market.book.bids_best_first(), market.book.asks_best_first())
-            for symbol, market in engine.markets.items()
+            symbol: (market.book.bids_best_first(), market.book.asks_best_first()) for symbol, market in engine.markets.items()
         },
         deliveries_msat=money(engine).deliveries,
         deposited_msat=engine.deposited,
         ts_us=engine.ts_ns // 1_000,
-        book=lambda market, seq: host.books.get((market, seq, host.lives - 1)),
+        book=lambda market, seq: host.books.get((market, seq)),
     )
 
 
@@ -252,5 +254,6 @@ def make_auditor(plan: Plan) -> Any:
             login_ms=session.login_ms,
             subscriptions_max=session.subscriptions_max,
             snapshots=bool(plan.snapshot_ns),
+            client_order_id_ns=plan.limits.client_order_id_ns,
         )
     )

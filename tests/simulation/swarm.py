@@ -67,7 +67,7 @@ class Plan:
     """One seed's draws. Everything else of a run follows from these and from the seed's random streams."""
 
     def __init__(self, seed: int) -> None:
-        rng = random.Random(f"{seed}:plan")  # noqa: S311
+        rng = random.Random(f"{seed}:plan")
         self.faulty = True
         """False at the end of a run, when everything has to come to rest."""
         self.calm = rng.random() < 0.1
@@ -86,7 +86,7 @@ class Plan:
         """Times are whole multiples of this: the wider, the more things happen at one instant."""
         self.spread_ticks = rng.choice((1, 3, 8))
         self.qty_max = rng.choice((1, 3, 10, 100))
-        self.money_msat = rng.choice((0, 300, 5_000, 100_000, 10**9, MONEY_MAX_MSAT // 20))
+        self.money_msat = rng.choice((0, 300, 5_000, 100_000, 10**9, 10**9, 10**12, MONEY_MAX_MSAT // 20))
         self.markets = rng.choice((1, 1, 2, 4))
         self.msgpack = rng.choice((0.0, 0.3, 1.0))
         self.ed25519 = rng.choice((0.0, 0.0, 0.0, 0.5))
@@ -109,7 +109,9 @@ class Plan:
         self.snapshot_ns = rng.choice((0, 2, 10, 60)) * SECOND_NS
         """How often a snapshot is made; 0 for never."""
         self.snapshots_kept = rng.choice((1, 2, 3))
-        self.tick_ns = rng.choice((100, 500, 2_000)) * MS_NS
+        self.tick_ns = rng.choice((100, 500, 1_000, 2_000)) * MS_NS
+        self.naps = self.tick_ns >= SECOND_NS // 2 and rng.random() < 0.7
+        """Whether everybody sleeps through a minute now and then, so that periods begin and end."""
         self.downtime_ns = rng.choice((50, 1_000, 10_000)) * MS_NS
         self._fault_odds = {name: rng.random() < 0.5 and not self.calm for name in ("slow commit", "power cut")}
 
@@ -128,7 +130,7 @@ class Plan:
 
     def _limits(self, rng: random.Random) -> Limits:
         def small(normal: int, *others: int) -> int:
-            return rng.choice(others) if rng.random() < 0.25 else normal
+            return rng.choice(others) if rng.random() < 0.15 else normal
 
         return Limits(
             accounts_max=small(1_000, 2 + self.bots, 3 + self.bots),
@@ -150,7 +152,7 @@ class Plan:
         def narrow() -> bool:
             return rng.random() < 0.15
 
-        lead_s = rng.choice((0, 0, 10, 25))
+        lead_s = rng.choice((0, 0, 25, 45))
         terms = TermsConfig(
             maker_fee_bps=rng.choice((0, 10, 1_000)),
             taker_fee_bps=rng.choice((0, 20, 700)),
@@ -161,24 +163,20 @@ class Plan:
             penalty_bps=rng.choice((0, 500, 10_000)),
         )
         return Config(
-            server=ServerConfig(
-                port=0, anonymous_per_ip_max=rng.choice((64, 64, 2)), stop_ms=rng.choice((0, 200, 2_000))
-            ),
+            server=ServerConfig(port=0, anonymous_per_ip_max=rng.choice((64, 64, 2)), stop_ms=rng.choice((0, 200, 2_000))),
             session=SessionConfig(
                 heartbeat_ms=rng.choice((1_000, 5_000, 20_000)),
                 idle_ms=rng.choice((30_000, 60_000)),
                 login_ms=rng.choice((3_000, 10_000)),
                 subscriptions_max=rng.choice((1_000, 1_000, 2, 4)),
             ),
-            rates=RateConfig(
-                orders=rate(narrow()), cancels=rate(narrow()), requests=rate(narrow()), ip=rate(narrow())
-            ),
+            rates=RateConfig(orders=rate(narrow()), cancels=rate(narrow()), requests=rate(narrow()), ip=rate(narrow())),
             terms=terms,
             listings=(Listing("SHA256", length_s=60, ahead=self.markets, gate_lead_s=lead_s),) if rng.random() < 0.8 else (),
         )
 
     def _gateway(self, rng: random.Random) -> None:
-        narrow = rng.random() < 0.25
+        narrow = rng.random() < 0.15
         self.queue_max = rng.choice((1, 4, 20)) if narrow else 65_536
         self.reads_max = rng.choice((1, 4, 20)) if narrow else 65_536
         self.batch_entries_max = rng.choice((1, 2, 5)) if rng.random() < 0.3 else 4_096

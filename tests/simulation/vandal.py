@@ -67,7 +67,10 @@ class Vandal(Client):
         self._send(line, self.rng.choice(CALLS))
 
     def batch(self, line: Line) -> None:
-        calls = [{"jsonrpc": "2.0", "id": f"b{number}", "method": "time"} for number in range(self.rng.choice((1, 3, BATCH_MAX, BATCH_MAX + 1)))]
+        calls = [
+            {"jsonrpc": "2.0", "id": f"b{number}", "method": "time"}
+            for number in range(self.rng.choice((1, 3, BATCH_MAX, BATCH_MAX + 1)))
+        ]
         if self.rng.random() < 0.5:
             calls.append(self.rng.choice(CALLS))  # type: ignore[arg-type]
         self._send(line, calls if self.rng.random() < 0.9 else [])

@@ -5,17 +5,15 @@ Nothing in a simulation reads a real clock, a real random number or the order of
 that it calls at once.
 """
 
-import asyncio
 import hashlib
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, Final
 
-START_NS: Final = 1_795_435_170 * 1_000_000_000
-"""When every world begins: 2026-11-23 11:59:30 UTC, half a minute before the first delivery periods start."""
+START_NS: Final = 1_795_435_190 * 1_000_000_000
+"""When every world begins: 2026-11-23 11:59:50 UTC, ten seconds before the first delivery periods start."""
 MS_NS: Final = 1_000_000
 SECOND_NS: Final = 1_000_000_000
 
@@ -46,7 +44,7 @@ class World:
         self.seed = seed
         self.now_ns = START_NS
         self.steps = 0
-        self.soon: deque[tuple["Loop", Fn, tuple[Any, ...]]] = deque()
+        self.soon: deque[tuple[Loop, Fn, tuple[Any, ...]]] = deque()
         self._trace = trace
         self._heap: list[tuple[int, int, Handle]] = []
         self._number = 0
@@ -54,7 +52,7 @@ class World:
 
     def random(self, name: str) -> random.Random:
         """A stream of random numbers of its own, so that one part's draws do not shift another's."""
-        return random.Random(f"{self.seed}:{name}")  # noqa: S311
+        return random.Random(f"{self.seed}:{name}")
 
     def later(self, delay_ns: int, fn: Fn, *args: Any) -> Handle:
         """Let ``fn(*args)`` happen ``delay_ns`` from now; of equal times the first that was asked for is first."""
@@ -123,15 +121,5 @@ class Loop:
         if self.alive:
             fn(*args)
 
-    def get_debug(self) -> bool:
-        return False
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Be what ``asyncio.get_running_loop`` gives."""
-        before = asyncio._get_running_loop()
-        asyncio._set_running_loop(self)  # type: ignore[arg-type]
-        try:
-            yield
-        finally:
-            asyncio._set_running_loop(before)
+    def create_future(self) -> Any:
+        raise AssertionError("nothing waits in a simulation")

@@ -1,0 +1,622 @@
+"""Everything together, once the exchange is at rest: both halves of trades, the queue of every level, the end state.
+
+Accounts are replayed one by one; here their orders stand in one book per market again, ordered by the engine's time.
+Of two things at one time the order may be unknown, and then neither speaks against the other.
+"""
+
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+from math import isqrt
+from typing import Any, Final
+
+from tests.simulation.auditor_accounts import (
+    CUT,
+    FEES,
+    FILL,
+    HOUSE,
+    REST,
+    Delivery,
+    Moment,
+    Order,
+    Replay,
+    Told,
+    view_is_wrong,
+    view_state,
+)
+from tests.simulation.auditor_books import Find, Levels, PublicRecord, checksum, copy_of
+from tests.simulation.auditor_wire import Terms, bps_ceil, msat
+
+SETTLED_ALIKE: Final = (
+    *("contracted_hashes", "delivered_hashes", "breach", "paid", "refund", "compensation", "bond_released", "uncovered"),
+)
+
+
+@dataclass
+class EndOrder:
+    """An open order at the end, in ticks and lots."""
+
+    client_order_id: str
+    market: str
+    side: str
+    price: int
+    qty: int
+    filled: int
+    remaining: int
+
+
+@dataclass
+class EndAccount:
+    """An account at the end, in msat and lots."""
+
+    balance: int
+    held: int
+    event_seq: int
+    orders: dict[int, EndOrder] = field(default_factory=dict)
+    positions: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Market to quantity, basis and bond."""
+
+
+@dataclass
+class View:
+    """The true state at rest. ``book`` gives a market's levels at a number of its ``book`` channel, if they are kept."""
+
+    accounts: dict[int, EndAccount]
+    levels: dict[str, tuple[Levels, Levels]]
+    deliveries_msat: int
+    deposited_msat: int
+    ts_us: int
+    book: Callable[[str, int], tuple[Levels, Levels] | None] | None = None
+
+
+class Queue:
+    """One side of one market, order by order, as the owners' events tell it."""
+
+    def __init__(self, side: str) -> None:
+        self.side = side
+        self.levels: dict[int, list[Order]] = {}
+        self.prices: list[int] = []
+        self.lots: dict[Order, int] = {}
+
+    def add(self, order: Order, price: int, lots: int) -> None:
+        """The order takes its place at the end of a level."""
+        if price not in self.levels:
+            insort(self.prices, price)
+            self.levels[price] = []
+        self.levels[price].append(order)
+        self.lots[order] = lots
+
+    def take(self, order: Order, price: int, lots: int) -> None:
+        """Lots of the order are gone from this level."""
+        rest = self.lots.get(order, 0) - lots
+        if rest > 0:
+            self.lots[order] = rest
+            return
+        self.lots.pop(order, None)
+        queue = self.levels.get(price)
+        if queue is not None and order in queue:
+            queue.remove(order)
+            if not queue:
+                del self.levels[price]
+                del self.prices[bisect_left(self.prices, price)]
+
+    def better(self, price: int) -> Iterable[int]:
+        """Prices that are better than this one, best first."""
+        if self.side == "buy":
+            return self.prices[bisect_left(self.prices, price + 1) :][::-1]
+        return self.prices[: bisect_left(self.prices, price)]
+
+    def total(self, limit: int) -> Levels:
+        """Aggregated levels, best first."""
+        prices = self.prices[::-1] if self.side == "buy" else self.prices
+        return [(price, sum(self.lots[order] for order in self.levels[price])) for price in prices[:limit]]
+
+
+class MarketReplay:
+    """The book of one market, order by order, and the rule of price and time."""
+
+    def __init__(
+        self,
+        market: str,
+        terms: Terms,
+        dark_us: int | None,
+        checksums: list[dict[int, tuple[int, int, bool]]],
+        find: Find,
+        unchecked: Counter[str],
+    ) -> None:
+        self.market, self.terms, self.dark_us, self.checksums = market, terms, dark_us, checksums
+        self.find, self.unchecked = find, unchecked
+        self.sides = {"buy": Queue("buy"), "sell": Queue("sell")}
+        self.place: dict[Order, int] = {}
+        self.since: dict[Order, int] = {}
+
+    def run(self, moments: list[Moment]) -> None:
+        """Replay the moments of all accounts."""
+        moments.sort(key=lambda moment: moment.ts_us)
+        for ts_us, group in groupby(moments, key=lambda moment: moment.ts_us):
+            self._at(ts_us, list(group))
+
+    def _at(self, ts_us: int, group: list[Moment]) -> None:
+        rests: dict[Order, Moment] = {}
+        cuts: dict[Order, int] = {}
+        unsure: set[Order] = set()
+        """Orders that changed now by themselves: whether before or after a trade of now is not known."""
+        for moment in group:
+            if moment.kind == REST:
+                rests[moment.order] = moment
+                cuts.pop(moment.order, None)
+                unsure.add(moment.order)
+            elif moment.kind == CUT:
+                cuts[moment.order] = cuts.get(moment.order, 0) + moment.qty
+                unsure.add(moment.order)
+        for order, moment in sorted(rests.items(), key=lambda item: item[0].order_id):
+            if order in self.place:
+                self._leave(order)
+            self.place[order], self.since[order] = moment.price, ts_us
+            self.sides[order.side].add(order, moment.price, moment.qty)
+        fills = sorted((m for m in group if m.kind == FILL and not m.taker), key=lambda moment: moment.trade_id)
+        for moment in fills:
+            self._trade(moment, unsure)
+        for order, lots in cuts.items():
+            if order in self.place:
+                self.sides[order.side].take(order, self.place[order], lots)
+        if self.dark_us is None or ts_us < self.dark_us:
+            self._whole_book(ts_us)
+
+    def _leave(self, order: Order) -> None:
+        queue = self.sides[order.side]
+        queue.take(order, self.place.pop(order), queue.lots.get(order, 0))
+
+    def _trade(self, moment: Moment, unsure: set[Order]) -> None:
+        order, price = moment.order, moment.price
+        queue = self.sides[order.side]
+        if order not in queue.lots:
+            self.unchecked["priority: a maker from before a gap"] += 1
+            return
+        for ahead in self._ahead(queue, order, price):
+            if ahead not in unsure:
+                first = f"order {ahead.order_id} of account {ahead.account} ({queue.lots[ahead]} lots at {self.place[ahead]}, "
+                first += f"since {self.since[ahead]})"
+                self.find(
+                    "priority",
+                    f"{self.market} trade {moment.trade_id} at {moment.ts_us}: {first} comes first, "
+                    f"came order {order.order_id} of account {order.account} at {price}, since {self.since[order]}",
+                )
+                break
+        queue.take(order, self.place[order], moment.qty)
+
+    def _ahead(self, queue: Queue, order: Order, price: int) -> Iterable[Order]:
+        for better in queue.better(price):
+            yield from queue.levels[better]
+        for other in queue.levels.get(price, ()):
+            if other is order:
+                return
+            if other.since_us is None or order.since_us is None or self.since[other] == self.since[order] != other.ts_us:
+                continue
+            yield other
+
+    def _whole_book(self, ts_us: int) -> None:
+        bids, asks = self.sides["buy"].total(10), self.sides["sell"].total(10)
+        if bids and asks and bids[0][0] >= asks[0][0]:
+            self.find("priority", f"{self.market} at {ts_us}: orders that cross trade, came {bids[0]} beside {asks[0]}")
+        own = checksum(bids, asks)
+        for known in self.checksums:
+            told = known.get(ts_us)
+            if told is not None and told[2] and told[1] != own:
+                self.find(
+                    "book",
+                    f"{self.market} number {told[0]} at {ts_us}: checksum {own} of all accounts' open orders "
+                    f"{bids} {asks}, came {told[1]}",
+                )
+
+
+def _same_state(state: tuple[int, int, int, int, int, str], told: tuple[Any, ...]) -> bool:
+    """Whether an order's view is that state; a closed order has nothing left."""
+    _, price, qty, filled, remaining, status = state
+    return (price, qty, filled, 0 if status != "open" else remaining, status) == told
+
+
+class History:
+    """The audit at rest. Fills are by market and trade number, with the account and the event's data."""
+
+    def __init__(
+        self,
+        told: dict[int, Told],
+        terms: dict[str, Terms],
+        public: PublicRecord,
+        index_prices: dict[str, list[str | None]],
+        find: Find,
+        unchecked: Counter[str],
+    ) -> None:
+        self.told, self.terms, self.public, self.index_prices = told, terms, public, index_prices
+        self.find, self.unchecked = find, unchecked
+        self.moments: dict[str, list[Moment]] = {}
+        self.fills: dict[tuple[str, int], list[tuple[int, dict[str, Any]]]] = {}
+        self.deliveries: dict[int, Delivery] = {}
+        self.replays: dict[int, Replay] = {}
+
+    def run(self, view: View) -> None:
+        """Replay every account, put them together, and compare with the end."""
+        for account, told in sorted(self.told.items()):
+            replay = Replay(told, self.terms, self.moments, self.fills, self.deliveries, self.find, self.unchecked)
+            end = view.accounts.get(account)
+            replay.run(end.event_seq if end is not None else 0)
+            self.replays[account] = replay
+        dark_us = self._dark(view)
+        for account, replay in self.replays.items():
+            end = view.accounts.get(account)
+            if end is None:
+                self.find("durable", f"account {account} is there at the end, came none")
+            else:
+                self._compare_end(replay, end, view.ts_us)
+            self._answers(replay, end)
+            self._reads(replay)
+        self._orders_by_time()
+        self._trades(dark_us)
+        for market, moments in sorted(self.moments.items()):
+            known = self.public.of_market(market)
+            MarketReplay(market, self.terms[market], dark_us, known, self.find, self.unchecked).run(moments)
+        for number, delivery in sorted(self.deliveries.items()):
+            self._settlement(number, delivery)
+        self._conserved(view, dark_us)
+        self._levels(view)
+
+    def _dark(self, view: View) -> int | None:
+        """Engine time from which on somebody's orders may be unknown; None if everything was told."""
+        dark: list[int] = []
+        for account, end in view.accounts.items():
+            replay = self.replays.get(account)
+            if replay is None:
+                if account not in HOUSE and end.event_seq:
+                    dark.append(0)
+            elif not replay.whole:
+                dark.append(replay.dark_us or 0)
+            elif replay.applied < end.event_seq:
+                dark.append(replay.known_us)
+        return min(dark, default=None)
+
+    # ------------------------------------------------------------------------------------------------------- accounts
+
+    def _compare_end(self, replay: Replay, end: EndAccount, ts_us: int) -> None:
+        account = replay.account
+        if replay.applied > end.event_seq:
+            self.find("durable", f"account {account}: event {replay.applied} was told, came {end.event_seq} events at the end")
+            return
+        if replay.house:
+            return
+        if not replay.known or replay.applied != end.event_seq:
+            self.unchecked["durable: an account's last events were told to nobody"] += 1
+            return
+        if (replay.balance, replay.held) != (end.balance, end.held):
+            self.find(
+                "durable",
+                f"account {account}: balance and held {(replay.balance, replay.held)} msat at the end, "
+                f"came {(end.balance, end.held)}",
+            )
+        own = {o.order_id: o for o in replay.orders.values() if o.status == "open"}
+        for order_id, order in own.items():
+            last = end.orders.get(order_id)
+            told = (order.market, order.side, order.client_order_id, order.price, order.filled, order.remaining)
+            if last is None:
+                self.find("durable", f"account {account}: order {order_id} {told} is open at the end, came none")
+            elif told != (last.market, last.side, last.client_order_id, last.price, last.filled, last.remaining):
+                self.find("durable", f"account {account}: order {order_id} {told} at the end, came {last}")
+            if 0 < order.expires_us <= replay.ts_us and last is not None:
+                self.find("time", f"account {account}: order {order_id} expired at {order.expires_us}, came open at {ts_us}")
+        for order_id in sorted(end.orders.keys() - own.keys()):
+            self.find("durable", f"account {account}: order {order_id} was never told or has ended, came open at the end")
+        for market in sorted(replay.positions.keys() | end.positions.keys()):
+            position = replay.positions.get(market)
+            told3 = (position.qty, position.basis, position.bond) if position is not None else (0, 0, 0)
+            if end.positions.get(market, (0, 0, 0)) != told3:
+                self.find(
+                    "durable",
+                    f"account {account}: position in {market} {told3} at the end, came {end.positions.get(market)}",
+                )
+
+    def _answers(self, replay: Replay, end: EndAccount | None) -> None:
+        """What was acknowledged stands in the account's events."""
+        if end is None:
+            return
+        whole = replay.whole and replay.applied == end.event_seq
+        transfers = {
+            (params["data"]["transfer_id"], params["data"]["amount"]): params["data"]
+            for params in replay.told.events.values()
+            if params["data"]["event"] == "balance"
+        }
+        for method, result, conn in replay.told.answers:
+            where = f"conn {conn}: account {replay.account}"
+            if method in ("withdraw", "deposit"):
+                event = transfers.get((result["transfer_id"], result["amount"]))
+                if event is None and whole:
+                    self.find("durable", f"{where}: the acknowledged {method} {result['transfer_id']} is an event, came none")
+                elif event is not None and not result["repeat"] and any(event[x] != result[x] for x in ("balance", "held")):
+                    self.find("balance", f"{where}: balance and held as in {event}, came {result}")
+                continue
+            order = replay.orders.get(result["order_id"])
+            if order is None:
+                if whole:
+                    self.find(
+                        "durable", f"{where}: order {result['order_id']}, acknowledged by {method}, is accepted, came none"
+                    )
+                else:
+                    self.unchecked["durable: an acknowledged order of an account with a gap"] += 1
+                continue
+            self._answer(method, result, order, where, whole)
+
+    def _answer(self, method: str, result: dict[str, Any], order: Order, where: str, whole: bool) -> None:
+        terms = self.terms[order.market]
+        if method == "cancel":
+            if order.status == "open":
+                self.find("durable", f"{where}: the canceled order {order.order_id} has ended, came {order.status}")
+            elif order.end is not None and "canceled_qty" in result:
+                told = tuple(terms.lot.parse(result[name]) for name in ("canceled_qty", "filled_qty"))
+                if told != order.end or result["market"] != order.market:
+                    self.find("life", f"{where}: {order.end} lots of order {order.order_id} canceled and filled, came {result}")
+            return
+        if (result["market"], result["client_order_id"]) != (order.market, order.client_order_id):
+            self.find("life", f"{where}: order {order.order_id} with its market and name, came {result}")
+        if order.first is not None:
+            self._like_its_event(method, result, order, terms, where, whole)
+        fills = order.fills
+        for fill in result["fills"]:
+            event = next(
+                (data for data in fills if data["trade_id"] == fill["trade_id"] and data["liquidity"] == "taker"), None
+            )
+            if event is None:
+                if whole:
+                    self.find("durable", f"{where}: fill {fill['trade_id']} of order {order.order_id} is an event, came none")
+            elif any(event[name] != value for name, value in fill.items()):
+                self.find("halves", f"{where}: the answer's fill {fill} is the event's, came {event}")
+        if result["repeat"]:
+            return
+        filled, remaining = terms.lot.parse(result["filled_qty"]), terms.lot.parse(result["remaining_qty"])
+        qty = terms.lot.parse(result["qty"])
+        if filled is None or remaining is None or qty is None:
+            return
+        status = result["status"]
+        if (
+            (status == "open") != (remaining > 0)
+            or (status == "filled" and filled + order.lost != qty)
+            or filled + remaining > qty
+        ):
+            self.find("life", f"{where}: status, filled and remaining that agree, came {result}")
+        if method == "place":
+            taken = sum(terms.lot.parse(fill["qty"]) or 0 for fill in result["fills"])
+            if taken != filled:
+                self.find("life", f"{where}: order {order.order_id} filled {filled} by its fills, came {taken}")
+
+    def _like_its_event(self, method: str, result: dict[str, Any], order: Order, terms: Terms, where: str, whole: bool) -> None:
+        """An ``OrderResult`` tells the command's outcome as its event does."""
+        price, qty = terms.tick.parse(result["price"]), terms.lot.parse(result["qty"])
+        filled, remaining = terms.lot.parse(result["filled_qty"]), terms.lot.parse(result["remaining_qty"])
+        told = (result["ts_us"], price, qty, remaining)
+        if method == "place":
+            first = order.states[0] if order.states else (0, order.price, order.qty, 0, 0, "")
+            assert order.first is not None
+            own = (order.ts_us, first[1], first[2], order.first[1])
+            if told != own or filled != order.first[0]:
+                self.find("once", f"{where}: order {order.order_id} as accepted {own}, came {result!r:.300}")
+        elif told not in order.amends and remaining and whole:
+            self.find("durable", f"{where}: one of the amends {order.amends} of order {order.order_id}, came {result!r:.300}")
+
+    def _reads(self, replay: Replay) -> None:
+        for method, result, conn, floor in replay.told.reads:
+            where = f"conn {conn}: account {replay.account}"
+            if method == "balances":
+                told = tuple(msat(result[name]) for name in ("balance", "held", "positions"))
+                if replay.whole and not replay.house and not any(s[1:] == told for s in replay.states if s[0] >= floor):
+                    self.find("durable", f"{where}: balances of event {floor} or later, came {told} msat")
+            elif method == "positions":
+                self._read_positions(replay, result, where)
+            elif method == "order":
+                self._read_order(replay, result, floor, where)
+            elif method == "fills":
+                for row in result:
+                    halves = [d for a, d in self.fills.get((row["market"], row["trade_id"]), ()) if a == replay.account]
+                    if halves and not any(all(d[name] == value for name, value in row.items()) for d in halves):
+                        self.find("halves", f"{where}: a fill as its event, came {row}")
+
+    def _read_positions(self, replay: Replay, rows: list[dict[str, Any]], where: str) -> None:
+        for row in rows if replay.whole else ():
+            terms = self.terms.get(row["market"])
+            if terms is None:
+                continue
+            told = (terms.lot.signed(row["qty"]), msat(row["basis"]), msat(row["bond"]), msat(row["realized"]))
+            if told not in replay.position_states.get(row["market"], ()):
+                self.find("durable", f"{where}: a position that it has had in {row['market']}, came {row}")
+
+    def _read_order(self, replay: Replay, view: dict[str, Any], floor: int, where: str) -> None:
+        order = replay.orders.get(view["order_id"])
+        if order is None:
+            if replay.whole:
+                self.find("durable", f"{where}: an order that was accepted, came {view}")
+            return
+        wrong = view_is_wrong(order, view, self.terms.get(order.market))
+        if wrong:
+            self.find("durable", f"{where}: order {order.order_id} with {wrong}")
+        if not replay.whole:
+            return
+        told = view_state(view, self.terms)
+        since = max((state[0] for state in order.states if state[0] <= floor), default=0)
+        if not any(_same_state(state, told) for state in order.states if state[0] >= since):
+            self.find("durable", f"{where}: order {order.order_id} as after event {floor} or later, came {view}")
+
+    def _orders_by_time(self) -> None:
+        accepted = sorted((order.ts_us, order.order_id) for replay in self.replays.values() for order in replay.orders.values())
+        highest = (0, 0)
+        seen: set[int] = set()
+        for ts_us, order_id in accepted:
+            if order_id in seen:
+                self.find("life", f"one order has one id, came {order_id} twice")
+            seen.add(order_id)
+            if order_id < highest[1] and ts_us > highest[0]:
+                self.find("life", f"order ids rise with time, came {order_id} at {ts_us} after {highest[1]} at {highest[0]}")
+            highest = max(highest, (ts_us, order_id), key=lambda pair: pair[1])
+
+    # --------------------------------------------------------------------------------------------------------- trades
+
+    def _trades(self, dark_us: int | None) -> None:
+        numbers: dict[str, list[tuple[int, int]]] = {}
+        for (market, trade_id), halves in sorted(self.fills.items()):
+            numbers.setdefault(market, []).append((trade_id, halves[0][1]["ts_us"]))
+            self._halves(market, trade_id, halves, dark_us)
+        for market, trades in sorted(self.public.trades.items()):
+            for trade_id, trade in sorted(trades.items()):
+                if (market, trade_id) not in self.fills:
+                    numbers.setdefault(market, []).append((trade_id, trade["ts_us"]))
+                    if dark_us is None:
+                        self.find("halves", f"{market} trade {trade_id} has two halves, came none to its public one")
+        for market, pairs in sorted(numbers.items()):
+            pairs.sort()
+            for (one, one_us), (other, other_us) in pairwise(pairs):
+                if other != one + 1 and dark_us is None:
+                    self.find("trade", f"{market}: trade numbers without gap, came {other} after {one}")
+                if other_us < one_us:
+                    self.find(
+                        "trade", f"{market}: trade numbers rise with time, came {other} at {other_us} after {one} at {one_us}"
+                    )
+            if dark_us is None and pairs[0][0] != 1:
+                self.find("trade", f"{market}: trade numbers start at 1, came {pairs[0][0]}")
+
+    def _halves(self, market: str, trade_id: int, halves: list[tuple[int, dict[str, Any]]], dark_us: int | None) -> None:
+        name = f"{market} trade {trade_id}"
+        if len(halves) != 2:
+            if len(halves) > 2 or dark_us is None or halves[0][1]["ts_us"] < dark_us:
+                accounts = [(account, data["order_id"]) for account, data in halves]
+                self.find("halves", f"{name} has two halves, came {len(halves)} (account, order): {accounts}")
+            return
+        one, other = halves[0][1], halves[1][1]
+        for field_name in ("price", "qty", "ts_us"):
+            if one[field_name] != other[field_name]:
+                self.find("halves", f"{name}: one {field_name} for both halves, came {one[field_name]} and {other[field_name]}")
+        for field_name in ("side", "liquidity", "order_id"):
+            if one[field_name] == other[field_name]:
+                self.find("halves", f"{name}: two values of {field_name}, came {one[field_name]} twice")
+        trade = self.public.trades.get(market, {}).get(trade_id)
+        taker = one if one["liquidity"] == "taker" else other
+        if trade is not None:
+            own = {
+                "trade_id": trade_id,
+                "price": taker["price"],
+                "qty": taker["qty"],
+                "aggressor_side": taker["side"],
+                "ts_us": taker["ts_us"],
+            }
+            if own != trade:
+                self.find("halves", f"{name}: public trade {own}, came {trade}")
+
+    # ------------------------------------------------------------------------------------------------------ settlement
+
+    def _settlement(self, number: int, delivery: Delivery) -> None:
+        name = f"delivery {number}"
+        seller, buyer = delivery.assigned.get("seller"), delivery.assigned.get("buyer")
+        if seller is not None and buyer is not None:
+            for field_name in ("market", "qty", "hashrate", "contracted_hashes"):
+                if seller[field_name] != buyer[field_name]:
+                    self.find(
+                        "delivery", f"{name}: one {field_name} for both, came {seller[field_name]} and {buyer[field_name]}"
+                    )
+        sides = list(delivery.settled.values())
+        if len(sides) == 2:
+            for field_name in SETTLED_ALIKE:
+                if sides[0][field_name] != sides[1][field_name]:
+                    self.find("delivery", f"{name}: one {field_name} for both, came {sides}")
+        if not sides or seller is None or buyer is None:
+            if sides:
+                self.unchecked["delivery: only one side was told"] += 1
+            return
+        self._shares(name, sides[0], seller, buyer, delivery)
+
+    def _shares(
+        self, name: str, settled: dict[str, Any], seller: dict[str, Any], buyer: dict[str, Any], delivery: Delivery
+    ) -> None:
+        terms = self.terms.get(seller["market"])
+        if terms is None:
+            return
+        proceeds, bond, cost = msat(seller["proceeds"]) or 0, msat(seller["bond"]) or 0, msat(buyer["cost"]) or 0
+        contracted, delivered = int(settled["contracted_hashes"]), int(settled["delivered_hashes"])
+        paid, refund, uncovered = (msat(settled[part]) or 0 for part in ("paid", "refund", "uncovered"))
+        compensation, released = msat(settled["compensation"]) or 0, msat(settled["bond_released"]) or 0
+        if paid != proceeds * delivered // contracted:
+            self.find("delivery", f"{name}: paid {proceeds * delivered // contracted} msat, came {paid}")
+        due = cost - cost * delivered // contracted
+        if refund + uncovered != due:
+            self.find("delivery", f"{name}: refund and uncovered are the {due} msat due, came {refund} and {uncovered}")
+        unpaid = proceeds - paid
+        from_bond = min(bond, max(0, due - unpaid))
+        if compensation + released != bond - from_bond:
+            self.find(
+                "delivery",
+                f"{name}: compensation and released bond are {bond - from_bond} msat, came {compensation} and {released}",
+            )
+        updated = delivery.updated
+        proven, shares = (int(updated["proven_hashes"]), updated["shares"]) if updated is not None else (0, 0)
+        tolerance = contracted * terms.tolerance_bps // 10_000
+        if shares:
+            tolerance = max(tolerance, isqrt(9 * contracted * proven // shares))
+        breach = contracted - delivered > tolerance
+        if breach != settled["breach"]:
+            self.find("delivery", f"{name}: breach {breach} with a tolerance of {tolerance}, came {settled['breach']}")
+        if not settled["breach"]:
+            if compensation:
+                self.find("delivery", f"{name}: no compensation without a breach, came {compensation} msat")
+            return
+        penalty = bps_ceil(unpaid, terms.penalty_bps)
+        lots = terms.lot.parse(seller["qty"]) or 0
+        possible = set()
+        for text in [None, *self.index_prices.get(seller["market"], ())]:
+            more = 0
+            if text is not None:
+                index = terms.tick.loose(text)
+                more = max(0, terms.notional_ceil(index or 0, lots) - proceeds)
+            possible.add(min(bond - from_bond, penalty + -(-more * (contracted - delivered) // contracted)))
+        if compensation not in possible:
+            self.find("delivery", f"{name}: a compensation of {sorted(possible)} msat, came {compensation}")
+
+    # -------------------------------------------------------------------------------------------------------- the end
+
+    def _conserved(self, view: View, dark_us: int | None) -> None:
+        balances = sum(end.balance for end in view.accounts.values())
+        shorts = sum(basis + bond for end in view.accounts.values() for qty, basis, bond in end.positions.values() if qty < 0)
+        total = balances + shorts + view.deliveries_msat
+        if total != view.deposited_msat:
+            self.find("conserved", f"balances, contracts and deliveries are {view.deposited_msat} msat, came {total}")
+        lots: Counter[str] = Counter()
+        for account, end in view.accounts.items():
+            if not 0 <= end.held <= end.balance:
+                self.find("conserved", f"account {account}: held {end.held} is within the balance, came {end.balance}")
+            for market, (qty, _, _) in end.positions.items():
+                lots[market] += qty
+        for market, sum_of in sorted(lots.items()):
+            if sum_of:
+                self.find("conserved", f"{market}: positions add up to zero, came {sum_of} lots")
+        transfers = any(replay.house and replay.deposited for replay in self.replays.values())
+        if dark_us is not None or transfers:
+            self.unchecked["conserved: deposits and fees of a history with gaps"] += 1
+            return
+        opening = sum(replay.told.opening[0] for replay in self.replays.values())
+        deposited = opening + sum(replay.deposited for replay in self.replays.values())
+        if deposited != view.deposited_msat:
+            self.find("conserved", f"the transfers that were told are {deposited} msat, came {view.deposited_msat}")
+        fees = sum(replay.fees for replay in self.replays.values())
+        odd = 3 * len(self.fills)
+        house = view.accounts.get(FEES)
+        if house is not None and not fees <= house.balance <= fees + odd:
+            self.find(
+                "conserved",
+                f"the fee account has the {fees} msat of all fills' fees and at most {odd} more, came {house.balance}",
+            )
+
+    def _levels(self, view: View) -> None:
+        for market, (bids, asks) in sorted(view.levels.items()):
+            own = {"buy": Counter[int](), "sell": Counter[int]()}
+            for end in view.accounts.values():
+                for order in end.orders.values():
+                    if order.market == market:
+                        own[order.side][order.price] += order.remaining
+            orders = copy_of(own["buy"].items(), own["sell"].items())
+            if orders.best() != (list(bids), list(asks)):
+                self.find("book", f"{market}: the levels are the open orders' {orders.best()}, came {(bids, asks)}")
