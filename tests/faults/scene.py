@@ -206,7 +206,7 @@ def small_disk(directory: Path, mebibytes: int) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(place)], capture_output=True, text=True
     )
     if mounted.returncode:
-        raise Unable(f"a file system cannot be mounted: {mounted.stderr.strip()}")
+        raise Unable(f"a file system cannot be mounted: {mounted.stderr.partition(chr(10))[0]}")
     try:
         yield place
     finally:
