@@ -116,7 +116,7 @@ class Disk:
             row = self.rows[at]
             self.rows[at] = row._replace(payload=_flipped(row.payload, self.rng.randrange(len(row.payload) * 8)))
         elif kind == "row lost":
-            del self.rows[self.rng.randrange(len(self.rows))]
+            del self.rows[self.rng.choice((-1, self.rng.randrange(len(self.rows))))]
             at_end = self.last_seq != rot.rows[-1].last_seq
             if at_end and self._newest_snapshot_seq() <= self.last_seq:
                 # Nobody can tell a journal that lost its end from one that never had it.

@@ -250,7 +250,7 @@ class Host:
         """Start the process; it recovers first."""
         self.disk.full = self.disk.broken = False
         self.books.clear()
-        rot = self.disk.rot() if self.plan.faulty and self.plan.rots and self.rng.random() < 0.5 else None
+        rot = self.disk.rot() if self.plan.faulty and self.plan.rots and self.rng.random() < 0.7 else None
         if rot is not None:
             self._start_damaged(rot)
         if self.disk.snapshots:

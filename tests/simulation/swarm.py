@@ -84,7 +84,7 @@ class Plan:
         """Calls that a turn may make at once."""
         self.grid_ns = rng.choice((1, 1, MS_NS, 10 * MS_NS, 100 * MS_NS))
         """Times are whole multiples of this: the wider, the more things happen at one instant."""
-        self.spread_ticks = rng.choice((1, 3, 8))
+        self.spread_ticks = rng.choice((1, 3, 8, 40))
         self.qty_max = rng.choice((1, 3, 10, 100))
         self.money_msat = rng.choice((0, 300, 5_000, 100_000, 10**9, 10**9, 10**12, MONEY_MAX_MSAT // 20))
         self.markets = rng.choice((1, 1, 2, 4))
@@ -104,7 +104,7 @@ class Plan:
 
         self.server_faults = () if self.calm else tuple(self._some(rng, SERVER_FAULTS, rng.choice((0.0, 0.4, 0.8))))
         self.server_fault_ns = rng.choice((3, 10, 40)) * SECOND_NS
-        self.rots = tuple(self._some(rng, ROTS, 0.5)) if not self.calm and rng.random() < 0.4 else ()
+        self.rots = tuple(self._some(rng, ROTS, 0.5)) if not self.calm and rng.random() < 0.6 else ()
         self.commit_ns = rng.choice((0, 1, 5, 50, 400)) * MS_NS
         self.snapshot_ns = rng.choice((0, 2, 10, 60)) * SECOND_NS
         """How often a snapshot is made; 0 for never."""
