@@ -23,6 +23,7 @@ BAND: Final = 4
 """A market order arrived; its price is the edge of the band."""
 
 
+FOREVER_US: Final = 1 << 62
 FEES: Final = 1
 INSURANCE: Final = 2
 HOUSE: Final = frozenset({FEES, INSURANCE})
@@ -179,8 +180,8 @@ class Replay:
         self.known = not self.house
         self.whole = True
         """Whether no event was missing so far."""
-        self.dark_us: int | None = None
-        """Engine time from which on something may be missing."""
+        self.darks: list[tuple[int, int]] = []
+        """Spans of engine time in which something may be missing."""
         self.orders: dict[int, Order] = {}
         self.positions: dict[str, Position] = {}
         self.states: list[tuple[int, int, int, int]] = [(self.applied, self.balance, 0, 0)]
@@ -234,8 +235,8 @@ class Replay:
 
     def _lose_track(self) -> None:
         self._forget_arrival()
-        if self.whole:
-            self.dark_us = self.known_us
+        if not self.darks or self.darks[-1][1] < FOREVER_US:
+            self.darks.append((self.known_us, FOREVER_US))
         self.known = self.whole = False
         self.unchecked["account: a gap, nobody was told"] += 1
         for order in self.orders.values():
@@ -758,6 +759,8 @@ class Replay:
         self.balance, self.held = msat(view["balance"]) or 0, msat(view["held"]) or 0
         self.applied, self.known = seq, not self.house
         self.known_us = max(self.known_us, made_us)
+        if self.darks and self.darks[-1][1] == FOREVER_US:
+            self.darks[-1] = (self.darks[-1][0], self.known_us)
         self.states.append((seq, self.balance, self.held, 0))
         self.positions = {}
         for row in data["positions"]:
