@@ -178,6 +178,8 @@ class Replay:
         self.house = told.account in HOUSE
         """Whether money comes and goes without an event: fees, surplus."""
         self.known = not self.house
+        self.clear_seq = self.applied
+        """From this number on nothing is missing, if the account is known."""
         self.whole = True
         """Whether no event was missing so far."""
         self.darks: list[tuple[int, int]] = []
@@ -190,6 +192,10 @@ class Replay:
         """By market: quantity, basis, bond and realized after every event."""
         self.running: dict[int, dict[str, Any]] = {}
         """By delivery that is not settled: what its events told."""
+        self.delivery_states: dict[int, list[tuple[int, dict[str, Any]]]] = {}
+        """By delivery: number and what was true of it after each event of it."""
+        self.open_states: list[tuple[int, tuple[int, ...]]] = [(self.applied, ())]
+        """Number and open orders after each event that changed them."""
         self.owed: dict[int, int] = {}
         """By delivery that it owes: proceeds and bond in msat."""
         self.names: dict[tuple[str, str], int] = {}
@@ -301,8 +307,14 @@ class Replay:
             position = self.positions[market]
             state = (position.qty, position.basis, position.bond, position.realized)
             self.position_states.setdefault(market, []).append(state)
+        delivery_id = data.get("delivery_id")
+        if delivery_id in self.running:
+            self.delivery_states.setdefault(delivery_id, []).append((self.seq, dict(self.running[delivery_id])))
         order = self.orders.get(data.get("order_id", 0))
         if order is not None and data["event"] != "rejected":
+            resting = tuple(sorted(one.order_id for one in self.orders.values() if one.status == "open"))
+            if resting != self.open_states[-1][1]:
+                self.open_states.append((self.seq, resting))
             order.states.append((self.seq, order.price, order.qty, order.filled, order.remaining, order.status))
 
     def _order_event(self, kind: str, data: dict[str, Any], terms: Terms) -> None:
@@ -762,6 +774,7 @@ class Replay:
         if self.darks and self.darks[-1][1] == FOREVER_US:
             self.darks[-1] = (self.darks[-1][0], self.known_us)
         self.states.append((seq, self.balance, self.held, 0))
+        self.clear_seq = seq
         self.positions = {}
         for row in data["positions"]:
             terms = self.terms.get(row["market"])
@@ -790,7 +803,14 @@ class Replay:
             if order.side == "buy" or order.reduce_only:
                 order.unit = terms.unit_hold(order.price, order.side, order.reduce_only)
             self.orders[order.order_id] = order
+            order.states.append((seq, order.price, order.qty, order.filled, order.remaining, order.status))
             self._moment(REST, order, order.rest_lots, self.known_us, order.price)
+        resting = tuple(sorted(row["order_id"] for row in data["orders"]))
+        self.open_states.append((seq, resting))
+
+    def is_clear(self, floor: int) -> bool:
+        """Whether everything from this number on was told."""
+        return self.whole or (self.known and floor >= self.clear_seq)
 
 
 NEW_DELIVERY: Final = {"state": "scheduled", "proven_hashes": "0", "excused_hashes": "0", "shares": 0}
