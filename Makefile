@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 BENCH_INSTALLED := $(VENV)/installed-bench
+AUDIT := .venv-audit
+AUDIT_INSTALLED := $(AUDIT)/installed
 FUZZ_INSTALLED := $(VENV)/installed-fuzz
 
 # Directories that appear as the project grows.
@@ -60,6 +62,22 @@ fmt: setup ## format the code and fix what the linter can fix
 bench: setup $(BENCH_INSTALLED) ## measure everything and draw the plots: about 40 minutes; BENCH_ARGS=--short for a look
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
+.PHONY: audit
+audit: setup $(AUDIT_INSTALLED) ## bandit, licences of what is installed, a bill of materials in build/sbom.json
+	@$(AUDIT)/bin/bandit -q -c pyproject.toml -r $(filter-out tests,$(CODE)) setup.py
+	@HASHPIT_PLAIN=1 $(BIN)/python -m pytest -q tests/security/test_dependencies.py
+	@mkdir -p build
+	@PYTHONWARNINGS=ignore $(AUDIT)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON \
+		-o build/sbom.json $(AUDIT)/runtime/bin/python
+	@# Only whether the lock can be audited: its "No known vulnerabilities found" is not shown, as nobody was asked.
+	@told=$$($(AUDIT)/bin/pip-audit --strict --dry-run --progress-spinner off --require-hashes --disable-pip -r requirements.txt 2>&1) || \
+		{ echo "$$told"; exit 1; }
+	@echo "hashpit: nobody was asked about known weaknesses yet: \`make advisories\` does, and needs a network"
+
+.PHONY: advisories
+advisories: $(AUDIT_INSTALLED) ## ask a vulnerability service about every pinned package (needs a network)
+	@$(AUDIT)/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt -r requirements-dev.txt
+
 .PHONY: fuzz
 fuzz: setup $(FUZZ_INSTALLED) ## fuzz every target for a minute; FUZZ_ARGS="session --seconds 3600" for one, for an hour
 	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
@@ -78,12 +96,13 @@ lock: ## resolve requirements*.in again and write the hashed locks
 		$$lock requirements-dev.in -c requirements.txt -o requirements-dev.txt; \
 		$$lock requirements-bench.in -c requirements-dev.txt -o requirements-bench.txt; \
 		$$lock requirements-fuzz.in -c requirements-dev.txt -o requirements-fuzz.txt; \
-		$$lock requirements-research.in -c requirements-dev.txt -o requirements-research.txt
+		$$lock requirements-research.in -c requirements-dev.txt -o requirements-research.txt; \
+		$$lock requirements-audit.in -o requirements-audit.txt
 	@rm -rf $(VENV)-lock
 
 .PHONY: clean
 clean: ## remove everything that make and the tools made, .venv included
-	@rm -rf $(VENV) $(VENV)-lock build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(VENV)-lock $(AUDIT) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find $(CODE) -name __pycache__ -prune -exec rm -rf {} + -o \( -name '*.so' -o -name '*.pyd' \) -exec rm -f {} +
 
 # --- How setup gets there ---------------------------------------------------------------------------------------
@@ -103,6 +122,16 @@ $(INSTALLED): requirements-dev.txt requirements.in pyproject.toml setup.py Makef
 	@echo "hashpit: installing pinned packages"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+# The tools of `make audit`, and beside them exactly what a running exchange needs, so that nothing else is listed.
+$(AUDIT_INSTALLED): requirements-audit.txt requirements.txt
+	@echo "hashpit: installing what audits"
+	@$(PYTHON) -m venv --clear $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-audit.txt
+	@$(PYTHON) -m venv --without-pip $(AUDIT)/runtime
+	@$(AUDIT)/bin/python -m pip --python $(AUDIT)/runtime/bin/python install -qq --disable-pip-version-check --require-hashes \
+		-r requirements.txt
 	@touch $@
 
 # What draws the plots; only `make bench` asks for it.

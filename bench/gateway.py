@@ -5,7 +5,7 @@
                                        <--  CPU time of all its threads, from /proc/PID/stat
 
     the same sockets and bytes         -->  bench.echo: picows, or websockets, hands every message straight back
-    the same disk                      -->  Journal.append, as the server's journal thread calls it
+    the same disk                      -->  Journal.append, as the server calls it
 
     python -m bench.gateway            table
     python -m bench.gateway --json     one JSON object
@@ -185,7 +185,8 @@ def _of(figures: Figures) -> Latency:
 
 
 class Bench(NamedTuple):
-    """The servers, with everything open. ``mixed``: the place-and-cancel calls of each socket, going on over all slices."""
+    """The servers, with everything open. ``mixed``: the place-and-cancel calls of each socket, going on over the fixed
+    rates."""
 
     exchange: Exchange
     data: Path
@@ -200,8 +201,11 @@ class Bench(NamedTuple):
     seconds: float
     warm_up: float
 
-    def order(self) -> Figures:
-        return self.orders.closed(self.mixed, self.open_calls, self.warm_up, self.seconds)
+    def order(self, number: int) -> Figures:
+        # Calls of its own: the slice may end between an order and its cancel, and ``place`` cancels all.
+        market, tick = self.exchange.market, self.exchange.tick
+        calls = [mixed(market, tick, peer, f"m{number}-") for peer in range(len(self.orders.peers))]
+        return self.orders.closed(calls, self.open_calls, self.warm_up, self.seconds)
 
     def place(self, number: int) -> Figures:
         """Orders that rest, as many as an account may have; then the book is as it was."""
@@ -303,7 +307,7 @@ def measure(
 def _closed(bench: Bench, repeats: int, quiet: bool) -> Closed:
     orders, resting, picows, websockets = [], [], [], []
     for number in progress(range(repeats), "closed loop", quiet):
-        orders.append(bench.order())
+        orders.append(bench.order(number))
         picows.append(bench.echo(bench.picows))
         resting.append(bench.place(number))
         websockets.append(bench.echo(bench.websockets))

@@ -212,7 +212,7 @@ class Exchange:
 def exchange(folder: Path, profile: Path | None = None, heartbeat_ms: int = 5_000) -> Iterator[Exchange]:
     """A fresh exchange in ``folder``, without limits of rate and without snapshots. Raises OutcomeError when anything
     acknowledged is missing in the end, or the end is not a graceful one. ``profile`` is where cProfile writes."""
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     (folder / "config.toml").write_text(CONFIG.format(heartbeat_ms=heartbeat_ms))
     private, public = generate()
     stored, _ = KeyStore(folder).add(1, ["read", "admin"], public_key=public)
@@ -256,11 +256,11 @@ def places(market: str, tick: int, number: int, prefix: str = "p") -> Calls:
         order += 1
 
 
-def mixed(market: str, tick: int, number: int) -> Calls:
+def mixed(market: str, tick: int, number: int, prefix: str = "m") -> Calls:
     """Place, cancel that order, place, cancel, and so on."""
-    for order, call in enumerate(places(market, tick, number, "m")):
+    for order, call in enumerate(places(market, tick, number, prefix)):
         yield call
-        yield f'"method":"cancel","params":{{"client_order_id":"m{number}-{order}"}}}}'.encode()
+        yield f'"method":"cancel","params":{{"client_order_id":"{prefix}{number}-{order}"}}}}'.encode()
 
 
 # -------------------------------------------------------------------------------------------------------------------- load

@@ -158,7 +158,8 @@ def decoded(engine: Engine, commands: Iterable[Command], step: int) -> Iterator[
 def containers(engine: Engine) -> dict[str, int]:
     """Bytes of all dictionaries, lists and queues that hang on the engine, or on an account, by the attribute's name."""
     found: dict[str, int] = {}
-    for owner, holder in [("engine", engine), *(("account", account) for account in engine.accounts.values())]:
+    holders = [("engine", engine), ("engine.accounts", engine.accounts)]
+    for owner, holder in [*holders, *(("account", account) for account in engine.accounts.values())]:
         for name in dir(holder):
             value = None if name.startswith("__") else getattr(holder, name)
             if isinstance(value, dict | list | deque):

@@ -1,6 +1,6 @@
 """Who has what: accounts, their positions and their orders. Data, and no rules: those are in ledger, risk and matching."""
 
-from typing import Final
+from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
@@ -8,9 +8,18 @@ from engine.book import Resting
 from engine.events import Accepted, BalanceChanged, Rejected
 from engine.limits import CLIENT_ORDER_ID_CHARS_MAX
 from engine.members import BUY, ORDER_OPEN, SELL
-from engine.types import OrderStatus, OrderType, PostOnly, SelfTradePrevention, TimeInForce
+from engine.types import FIRST_ACCOUNT, OrderStatus, OrderType, PostOnly, SelfTradePrevention, TimeInForce
 
 _isascii: Final = str.isascii
+
+
+class Listing:
+    """A market as its orders know it. Of a market that was forgotten before a restore this is all there is."""
+
+    __slots__ = ("symbol",)
+
+    def __init__(self, symbol: str) -> None:
+        self.symbol: str = symbol
 
 
 class Position:
@@ -41,6 +50,8 @@ class Account:
         "destinations",
         "event_seq",
         "held",
+        "latest",
+        "latest_position",
         "name",
         "orders",
         "outcomes",
@@ -56,9 +67,60 @@ class Account:
         self.event_seq: int = 0
         self.orders: dict[int, Order] = {}
         self.positions: dict[str, Position] = {}
+        # the market that it traded in last, and its position there
+        self.latest: Listing | None = None
+        self.latest_position: Position | None = None
         # first outcome by client_order_id, and of transfers by "transfer:" + transfer_id
         self.outcomes: dict[str, Order | Rejected | BalanceChanged] = {}
         self.destinations: dict[str, tuple[str, str]] = {}
+
+
+class Accounts:
+    """All accounts, by id and in order of their ids. Ids have no gap but the one before FIRST_ACCOUNT, so a list finds one."""
+
+    __slots__ = ("_by_id", "_count")
+
+    def __init__(self) -> None:
+        self._by_id: list[Account | None] = [None] * FIRST_ACCOUNT
+        self._count: int = 0
+
+    def get(self, account_id: int) -> Account | None:
+        """The account of that id; None when there is none, whatever the number."""
+        if 0 <= account_id < len(self._by_id):
+            return self._by_id[account_id]
+        return None
+
+    def __getitem__(self, account_id: int) -> Account:
+        account = self.get(account_id)
+        if account is None:
+            raise KeyError(account_id)
+        return account
+
+    def __contains__(self, account_id: int) -> bool:
+        return self.get(account_id) is not None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, account: Account) -> None:
+        """Add an account: the house's, or the one that comes next."""
+        account_id = account.account_id
+        if account_id < FIRST_ACCOUNT:
+            assert account_id > 0, f"{account_id} is no account's id"
+            assert account_id not in self, f"account {account_id} is there already"
+            self._by_id[account_id] = account
+        else:
+            assert account_id == len(self._by_id), f"account {account_id} does not come next"
+            self._by_id.append(account)
+        self._count += 1
+
+    def values(self) -> list[Account]:
+        """All of them. O(accounts)."""
+        return [account for account in self._by_id if account is not None]
+
+    def items(self) -> list[tuple[int, Account]]:
+        """All of them, with their ids. O(accounts)."""
+        return [(account.account_id, account) for account in self._by_id if account is not None]
 
 
 @mypyc_attr(acyclic=True)
@@ -76,7 +138,8 @@ class Order(Resting):
         "expires_ns",
         "filled",
         "forget",
-        "market",
+        "key",
+        "listing",
         "order_type",
         "post_only",
         "qty",
@@ -90,9 +153,9 @@ class Order(Resting):
 
     def __init__(
         self,
-        order_id: int,
+        key: Any,
         account: Account,
-        market: str,
+        listing: Listing,
         is_buy: bool,
         order_type: OrderType,
         price: int,
@@ -107,7 +170,9 @@ class Order(Resting):
         account_seq: int,
         unit_hold: int,
     ) -> None:
-        self.order_id = order_id
+        # the order_id as Account.orders has it: an entry is found at once by the very object that is its key
+        self.key: Any = key
+        self.order_id = key
         self.price = price
         self.remaining = qty
         self.level = None
@@ -118,7 +183,7 @@ class Order(Resting):
         # its client_order_id outlived its time while the order was open: forget it when the order closes
         self.forget: bool = False
         self.account: Account = account
-        self.market: str = market
+        self.listing: Listing = listing
         self.order_type: OrderType = order_type
         self.qty: int = qty
         self.filled: int = 0
@@ -135,6 +200,11 @@ class Order(Resting):
         self.status: OrderStatus = ORDER_OPEN
         # the first answer, where it cannot be told from the order any more: it traded at once, or was amended
         self.answer: Accepted | None = None
+
+    @property
+    def market(self) -> str:
+        """The market's symbol."""
+        return self.listing.symbol
 
 
 def is_client_order_id(text: str) -> bool:
@@ -157,7 +227,7 @@ def answer_of(
         order.account_seq,
         order.order_id,
         order.client_order_id,
-        order.market,
+        order.listing.symbol,
         BUY if order.is_buy else SELL,
         order.order_type,
         price,

@@ -2,15 +2,19 @@
 
 Knows prices, quantities and places in the queue; knows nothing of money, accounts' rules or events.
 
-Layout: per side a dict from price to level and a sorted list of prices with the best at its end (asks are kept negated), so
-that the levels that change most are where a list is cheapest to change. Orders of a level form a doubly linked list through
-the orders themselves: adding, removing and taking the first are O(1); a new or vanishing price is O(log n) plus a short move.
+Layout: per side a list of levels in order of price, the best at its end, where a list is cheapest to change. Orders of a level
+form a doubly linked list through the orders themselves: adding, removing and taking the first are O(1). A table remembers at
+``price & mask`` the level that was asked for last, so that hardly any price is searched; where two prices share a place, or
+a level is new, the list is searched by halves: O(log n), plus a short move if the list changes.
 """
 
-from bisect import bisect_left, insort
 from collections.abc import Iterator
+from typing import Final
 
-from mypy_extensions import mypyc_attr
+from mypy_extensions import i64, mypyc_attr
+
+FIRST_PLACES: Final = 16
+"""Places of a new book's table, a power of two. It doubles whenever there are more levels than places, and never shrinks."""
 
 
 # Compiled, orders and levels are left out of the cyclic garbage collector, which would walk every one of them again and again.
@@ -46,41 +50,30 @@ class Level:
 
 
 class Book:
-    """Both sides of one market. ``best_bid`` and ``best_ask`` are 0 while a side is empty (no price is below one tick)."""
+    """Both sides of one market. ``best_bid`` and ``best_ask`` are 0 while a side is empty (no price is below one tick).
 
-    __slots__ = ("_ask_prices", "_bid_prices", "asks", "best_ask", "best_bid", "bids")
+    ``bids`` and ``asks`` hold the levels that have orders, the best one last. No price is on both sides: who adds an order has
+    traded first with whatever it crosses.
+    """
+
+    __slots__ = ("_mask", "_table", "asks", "best_ask", "best_bid", "bids")
 
     def __init__(self) -> None:
-        self.bids: dict[int, Level] = {}
-        self.asks: dict[int, Level] = {}
-        self._bid_prices: list[int] = []
-        self._ask_prices: list[int] = []
+        self.bids: list[Level] = []
+        self.asks: list[Level] = []
         self.best_bid: int = 0
         self.best_ask: int = 0
+        # a level that has emptied stays here until another price needs the place: prices come and go at the best
+        self._table: list[Level | None] = [None] * FIRST_PLACES
+        self._mask: int = FIRST_PLACES - 1
 
     def add(self, order: Resting) -> None:
         """Put ``order`` last in the queue at its price."""
         price = order.price
-        if order.is_buy:
-            level = self.bids.get(price)
-            if level is None:
-                level = Level(price)
-                self.bids[price] = level
-                if price > self.best_bid:
-                    self._bid_prices.append(price)
-                    self.best_bid = price
-                else:
-                    insort(self._bid_prices, price)
-        else:
-            level = self.asks.get(price)
-            if level is None:
-                level = Level(price)
-                self.asks[price] = level
-                if self.best_ask == 0 or price < self.best_ask:
-                    self._ask_prices.append(-price)
-                    self.best_ask = price
-                else:
-                    insort(self._ask_prices, -price)
+        place: i64 = price & self._mask
+        level = self._table[place]
+        if level is None or level.price != price or level.head is None:
+            level = self._level(order.is_buy, price)
         tail = level.tail
         if tail is None:
             level.head = order
@@ -90,6 +83,41 @@ class Book:
         level.tail = order
         level.qty += order.remaining
         order.level = level
+
+    def _level(self, is_buy: bool, price: int) -> Level:
+        """The level at a price where the table has none with orders: found in the list, or put into it."""
+        levels = self.bids if is_buy else self.asks
+        if price > self.best_bid if is_buy else (price < self.best_ask or self.best_ask == 0):
+            where = len(levels)
+            if is_buy:
+                self.best_bid = price
+            else:
+                self.best_ask = price
+        else:
+            where = _search(levels, is_buy, price)
+            found = levels[where]
+            if found.price == price:
+                self._table[price & self._mask] = found
+                return found
+        level = self._table[price & self._mask]
+        if level is None or level.price != price:
+            level = Level(price)
+            self._table[price & self._mask] = level
+        levels.insert(where, level)
+        if len(self.bids) + len(self.asks) > len(self._table):
+            self._index()
+        return level
+
+    def _index(self) -> None:
+        """Put all levels into a table that has a place for each, unless two share one."""
+        places = len(self._table)
+        while places < len(self.bids) + len(self.asks):
+            places *= 2
+        self._table = [None] * places
+        self._mask = places - 1
+        for levels in (self.bids, self.asks):
+            for level in levels:
+                self._table[level.price & self._mask] = level
 
     def remove(self, order: Resting) -> None:
         """Take a resting ``order`` out, with whatever remains of it."""
@@ -110,26 +138,20 @@ class Book:
         level.qty -= order.remaining
         order.level = None
         if level.head is None:
-            self._drop(level.price, order.is_buy)
+            self._drop(order.is_buy, level)
 
-    def _drop(self, price: int, is_buy: bool) -> None:
-        """Forget an empty level."""
+    def _drop(self, is_buy: bool, level: Level) -> None:
+        """Take an empty level out of its side."""
+        levels = self.bids if is_buy else self.asks
+        if level is not levels[-1]:
+            levels.pop(_search(levels, is_buy, level.price))
+            return
+        levels.pop()
+        best = levels[-1].price if levels else 0
         if is_buy:
-            del self.bids[price]
-            prices = self._bid_prices
-            if price == self.best_bid:
-                prices.pop()
-                self.best_bid = prices[-1] if prices else 0
-            else:
-                del prices[bisect_left(prices, price)]
+            self.best_bid = best
         else:
-            del self.asks[price]
-            prices = self._ask_prices
-            if price == self.best_ask:
-                prices.pop()
-                self.best_ask = -prices[-1] if prices else 0
-            else:
-                del prices[bisect_left(prices, -price)]
+            self.best_ask = best
 
     def load(self, is_buy: bool, orders: list[Resting], count: int) -> None:
         """Fill an empty side with the last ``count`` of ``orders``, which are in priority order; they are taken off the list.
@@ -137,7 +159,6 @@ class Book:
         No place is searched, and every order is looked at once: O(count).
         """
         levels = self.bids if is_buy else self.asks
-        prices = self._bid_prices if is_buy else self._ask_prices
         assert not levels, "the side is not empty"
         level: Level | None = None
         head: Resting | None = None
@@ -146,8 +167,7 @@ class Book:
             price = order.price
             if level is None or level.price != price:
                 level = Level(price)
-                levels[price] = level
-                prices.append(price if is_buy else -price)
+                levels.append(level)
                 level.tail = order
             else:
                 order.next = head
@@ -157,26 +177,26 @@ class Book:
             level.qty += order.remaining
             order.level = level
             head = order
-        if prices:
+        if level is not None:
             if is_buy:
-                self.best_bid = prices[-1]
+                self.best_bid = level.price
             else:
-                self.best_ask = -prices[-1]
+                self.best_ask = level.price
+            self._index()
 
     def bids_best_first(self) -> list[tuple[int, int]]:
         """``(price, qty)`` per bid level, highest price first. O(levels)."""
-        return [(price, self.bids[price].qty) for price in reversed(self._bid_prices)]
+        return [(level.price, level.qty) for level in reversed(self.bids)]
 
     def asks_best_first(self) -> list[tuple[int, int]]:
         """``(price, qty)`` per ask level, lowest price first. O(levels)."""
-        return [(-price, self.asks[-price].qty) for price in reversed(self._ask_prices)]
+        return [(level.price, level.qty) for level in reversed(self.asks)]
 
     def orders_best_first(self, is_buy: bool) -> list[Resting]:
         """One side's orders in priority order. O(orders)."""
         orders: list[Resting] = []
-        levels = self.bids if is_buy else self.asks
-        for key in reversed(self._bid_prices if is_buy else self._ask_prices):
-            order = levels[key if is_buy else -key].head
+        for level in reversed(self.bids if is_buy else self.asks):
+            order = level.head
             while order is not None:
                 orders.append(order)
                 order = order.next
@@ -184,13 +204,21 @@ class Book:
 
     def levels_from_best(self, is_buy: bool, limit: int) -> Iterator[Level]:
         """The levels that an order (a buy or not) could take down to its price ``limit``, best first; O(1) each."""
-        if is_buy:
-            for key in reversed(self._ask_prices):
-                if -key > limit:
-                    return
-                yield self.asks[-key]
+        for level in reversed(self.asks if is_buy else self.bids):
+            if level.price > limit if is_buy else level.price < limit:
+                return
+            yield level
+
+
+def _search(levels: list[Level], is_buy: bool, price: int) -> int:
+    """How many levels of a side come before ``price`` on the way to the best. O(log levels)."""
+    low: i64 = 0
+    high: i64 = len(levels)
+    while low < high:
+        middle = (low + high) >> 1
+        other = levels[middle].price
+        if other < price if is_buy else other > price:
+            low = middle + 1
         else:
-            for key in reversed(self._bid_prices):
-                if key < limit:
-                    return
-                yield self.bids[key]
+            high = middle
+    return low

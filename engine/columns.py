@@ -8,7 +8,7 @@ equal orders give equal bytes.
 from struct import pack, unpack
 from typing import Final, TypeAlias
 
-from engine.accounts import Account, Order, answer_of
+from engine.accounts import Account, Listing, Order, answer_of
 from engine.members import ORDER_OPEN
 from engine.types import OrderStatus, OrderType, PostOnly, SelfTradePrevention, TimeInForce
 
@@ -103,7 +103,7 @@ def decode_orders(
     columns: list[Column],
     keys: list[str],
     accounts: list[Account],
-    symbols: list[str],
+    listings: list[Listing],
     queue: list[Order | None],
     remembered: list[Remembered | None],
     special: list[Order],
@@ -134,14 +134,13 @@ def decode_orders(
     ) = [decode(column, rows) for column in columns]
     orders: list[Order] = []
     for row in range(rows):
-        order_id = order_ids[row]
         account = accounts[account_rows[row]]
         key = keys[row]
         qty = quantities[row]
         order = Order(
-            order_id,
+            order_ids[row],
             account,
-            symbols[market_rows[row]],
+            listings[market_rows[row]],
             buys[row] != 0,
             _ORDER_TYPES[order_types[row]],
             prices[row],
@@ -162,7 +161,7 @@ def decode_orders(
             order.remaining = qty - filled
         status = statuses[row]
         if status == _OPEN:
-            account.orders[order_id] = order
+            account.orders[order.key] = order
             queue[queued[row] - 1] = order
             if order.expires_ns or order.reduce_only:
                 special.append(order)

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from msgspec.structs import astuple
 
 from engine import due as agenda
-from engine.accounts import Account, Order, answer_of, first_answer, is_client_order_id, keep_answer
+from engine.accounts import Account, Accounts, Order, answer_of, first_answer, is_client_order_id, keep_answer
 from engine.book import Resting
 from engine.commands import (
     Amend,
@@ -33,6 +33,7 @@ from engine.commands import (
 from engine.delivery import Delivering
 from engine.due import NEVER, Due
 from engine.events import (
+    Accepted,
     AccountCreated,
     Amended,
     BalanceChanged,
@@ -98,15 +99,17 @@ _CLOSED_FOR_PLACING: Final = {
 
 
 # All fields of a Struct at once: compiled, reading them one by one takes several times as long.
-_entry_fields: Final = cast("Callable[[Entry], tuple[int, int, Any, int]]", astuple)
+_entry_fields: Final = cast("Callable[[Entry], tuple[Any, int, Any, int]]", astuple)
 _place_fields: Final = cast(
     "Callable[[Place], tuple[int, str, Side, OrderType, int, int, TimeInForce, PostOnly, bool, SelfTradePrevention, int, str]]",
     astuple,
 )
-_cancel_fields: Final = cast("Callable[[Cancel], tuple[int, int, str]]", astuple)
+_amend_fields: Final = cast("Callable[[Amend], tuple[int, Any, str, int, int]]", astuple)
+_cancel_fields: Final = cast("Callable[[Cancel], tuple[int, Any, str]]", astuple)
 
 _PLACE: Final = Place
 _CANCEL: Final = Cancel
+_AMEND: Final = Amend
 
 
 class Engine:
@@ -118,13 +121,19 @@ class Engine:
         self.orders_per_account_max: int = self.limits.orders_per_account_max
         self.client_order_ids_max: int = self.limits.client_order_ids_per_account_max
         self.seq: int = 0
+        # the same as the object that the entry has: the key of the order that the entry places
+        self.key: Any = 0
         self.ts_ns: int = 0
         self.fees: Account = Account(FEES_ACCOUNT, "fees")
         self.insurance: Account = Account(INSURANCE_ACCOUNT, "insurance")
-        self.accounts: dict[int, Account] = {FEES_ACCOUNT: self.fees, INSURANCE_ACCOUNT: self.insurance}
+        self.accounts: Accounts = Accounts()
+        self.accounts.add(self.fees)
+        self.accounts.add(self.insurance)
         self.names: dict[str, int] = {"fees": FEES_ACCOUNT, "insurance": INSURANCE_ACCOUNT}
         self.next_account: int = FIRST_ACCOUNT
         self.markets: dict[str, Market] = {}
+        # the market of the last order: most likely that of the next
+        self.latest: Market | None = None
         self.deliveries: dict[int, Delivery] = {}
         # deposits minus withdrawals: what all money in the engine must add up to
         self.deposited: int = 0
@@ -160,7 +169,8 @@ class Engine:
 
         Raises AssertionError when the entry is not the next one: a broken journal, not a trader's mistake.
         """
-        seq, ts_ns, command, deadline_ns = _entry_fields(entry)
+        key, ts_ns, command, deadline_ns = _entry_fields(entry)
+        seq: int = key
         assert seq == self.seq + 1, f"entry {seq} after {self.seq}"
         assert ts_ns >= self.ts_ns, f"entry {seq} goes back in time, from {self.ts_ns} to {ts_ns}"
         out: list[Event] = []
@@ -169,6 +179,7 @@ class Engine:
         if self._forget_ns <= ts_ns:
             self._forget(ts_ns)
         self.seq = seq
+        self.key = key
         self.ts_ns = ts_ns
         late = deadline_ns != 0 and ts_ns > deadline_ns
         kind = type(command)
@@ -176,6 +187,8 @@ class Engine:
             self._place(command, late, out)
         elif kind is _CANCEL:
             self._cancel(command, late, out)
+        elif kind is _AMEND:
+            self._amend(command, late, out)
         else:
             self._handlers[kind](command, late, out)
         return out
@@ -223,11 +236,10 @@ class Engine:
             self._forget_ns = memory(remembered[0])[0] + self.limits.client_order_id_ns if remembered else NEVER
 
     def recall(self, remembered: list[Order | tuple[int, int, str]]) -> None:
-        """Remember what a snapshot tells of, oldest first; takes it off the list. The accounts know the outcomes already."""
+        """Remember what a snapshot tells of, oldest first. The accounts know the outcomes already."""
         if remembered:
             self._forget_ns = memory(remembered[0])[0] + self.limits.client_order_id_ns
-        while remembered:
-            self.remembered.appendleft(remembered.pop())
+        self.remembered.extend(remembered)
 
     # --------------------------------------------------------------------------------------------------------- refusals
 
@@ -272,58 +284,37 @@ class Engine:
             self._refuse(out, RejectCode.ACCOUNT_UNKNOWN, 0, None, 0, key, symbol)
             return
         ts_ns = self.ts_ns
-        if key:
-            first = account.outcomes.get(key)
-            if first is not None:
-                out.append(_repeat(first, account))
-                return
-            if not is_client_order_id(key):
-                self._refuse(out, RejectCode.CLIENT_ORDER_ID_INVALID, CLIENT_ORDER_ID_CHARS_MAX, account, 0, key, symbol)
-                return
-            if len(account.outcomes) >= self.client_order_ids_max and not late:
-                self._refuse(out, RejectCode.CLIENT_ORDER_IDS_FULL, self.client_order_ids_max, account, 0, key, symbol)
-                return
         if late:
             return self._refuse_place(RejectCode.DEADLINE_PASSED, ts_ns, account, key, symbol, out)
-        market = self.markets.get(symbol)
-        if market is None:
-            return self._refuse_place(RejectCode.MARKET_UNKNOWN, 0, account, key, symbol, out)
-        if market.state is not MARKET_OPEN:
-            return self._refuse_place(_CLOSED_FOR_PLACING[market.state], 0, account, key, symbol, out)
+        market = self.latest
+        if market is None or market.state is not MARKET_OPEN or market.symbol != symbol:
+            market = self.markets.get(symbol)
+            if market is None or market.state is not MARKET_OPEN:
+                code = RejectCode.MARKET_UNKNOWN if market is None else _CLOSED_FOR_PLACING[market.state]
+                return self._refuse_place(code, 0, account, key, symbol, out)
+            self.latest = market
         is_buy = side is BUY
         is_limit = order_type is LIMIT
         may_rest = lifetime is GTC or lifetime is GTD
-        if not is_limit and may_rest:
-            return self._refuse_place(RejectCode.TIME_IN_FORCE_INVALID, 0, account, key, symbol, out)
-        if post_only is not POST_ONLY_OFF and not (is_limit and may_rest):
-            return self._refuse_place(RejectCode.POST_ONLY_INVALID, 0, account, key, symbol, out)
-        if expires_ns or lifetime is GTD:
-            longest = self.limits.expiry_max_ns
-            if lifetime is not GTD or not ts_ns < expires_ns <= ts_ns + longest:
-                return self._refuse_place(RejectCode.EXPIRY_INVALID, longest, account, key, symbol, out)
-        if is_limit:
-            if price < market.price_min:
-                return self._refuse_place(RejectCode.PRICE_TOO_LOW, market.price_min, account, key, symbol, out)
-            if price > market.price_max:
-                return self._refuse_place(RejectCode.PRICE_TOO_HIGH, market.price_max, account, key, symbol, out)
-        else:
-            if price:
-                return self._refuse_place(RejectCode.PRICE_NOT_ALLOWED, 0, account, key, symbol, out)
-            price = market.band_price(is_buy)
-        if qty < 1:
-            return self._refuse_place(RejectCode.QTY_TOO_SMALL, 1, account, key, symbol, out)
-        if qty > market.qty_max:
-            return self._refuse_place(RejectCode.QTY_TOO_LARGE, market.qty_max, account, key, symbol, out)
+        plain = is_limit and lifetime is GTC and not expires_ns
+        if not (plain and market.price_min <= price <= market.price_max and 0 < qty <= market.qty_max):
+            # a closer look, out of the way of the usual order
+            refusal = self._wrong_field(market, is_limit, price, qty, lifetime, post_only, expires_ns)
+            if refusal is not None:
+                return self._refuse_place(refusal[0], refusal[1], account, key, symbol, out)
+            if not is_limit:
+                price = market.band_price(is_buy)
         hold = unit_hold(market, is_buy, price, reduce_only)
         if hold * qty > MONEY_MAX_MSAT or price * qty > market.terms.price_qty_max:
             return self._refuse_place(RejectCode.NOTIONAL_TOO_LARGE, MONEY_MAX_MSAT, account, key, symbol, out)
-        if may_rest:
-            if len(account.orders) >= self.orders_per_account_max:
-                return self._refuse_place(
-                    RejectCode.ORDERS_PER_ACCOUNT_FULL, self.orders_per_account_max, account, key, symbol, out
-                )
-            if self.matching.open_orders >= self.orders_max:
-                return self._refuse_place(RejectCode.ORDERS_FULL, self.orders_max, account, key, symbol, out)
+        matching = self.matching
+        orders = account.orders
+        if may_rest and (len(orders) >= self.orders_per_account_max or matching.open_orders >= self.orders_max):
+            if len(orders) >= self.orders_per_account_max:
+                code, bound = RejectCode.ORDERS_PER_ACCOUNT_FULL, self.orders_per_account_max
+            else:
+                code, bound = RejectCode.ORDERS_FULL, self.orders_max
+            return self._refuse_place(code, bound, account, key, symbol, out)
         if reduce_only:
             left = reducible(account, market, is_buy, None)
             if qty > left:
@@ -337,22 +328,18 @@ class Engine:
             if slid != price:
                 price = slid
                 hold = unit_hold(market, is_buy, price, reduce_only)
-        available = account.balance - account.held
-        if hold * qty > available:
-            return self._refuse_place(RejectCode.FUNDS_INSUFFICIENT, available, account, key, symbol, out)
+        balance = account.balance
+        held = account.held + hold * qty
+        if held > balance:
+            return self._refuse_place(RejectCode.FUNDS_INSUFFICIENT, balance - account.held, account, key, symbol, out)
         if lifetime is FOK:
             found = fillable(account, market, is_buy, price, qty, prevention)
             if found < qty:
                 return self._refuse_place(RejectCode.FILL_OR_KILL_UNFILLABLE, found, account, key, symbol, out)
-
-        # every check has passed
-        order_id = self.seq
-        account_seq = account.event_seq + 1
-        account.event_seq = account_seq
         order = Order(
-            order_id,
+            self.key,
             account,
-            market.symbol,
+            market,
             is_buy,
             order_type,
             price,
@@ -364,26 +351,58 @@ class Engine:
             expires_ns,
             key,
             ts_ns,
-            account_seq,
+            account.event_seq + 1,
             hold,
         )
-        matching = self.matching
-        matching.open_orders += 1
-        account.orders[order_id] = order
-        account.held += hold * qty
         if key:
-            self._remember(account, key, order, ts_ns)
+            outcomes = account.outcomes
+            # one look at the table says whether the id is new, and takes it
+            if (
+                len(outcomes) >= self.client_order_ids_max
+                or not is_client_order_id(key)
+                or outcomes.setdefault(key, order) is not order
+            ):
+                return self._refuse_place(RejectCode.CLIENT_ORDER_IDS_FULL, 0, account, key, symbol, out)
+            if self._forget_ns == NEVER:
+                self._forget_ns = ts_ns + self.limits.client_order_id_ns
+            self._queue(order)
+
+        # every check has passed
+        account.event_seq = order.account_seq
+        matching.open_orders += 1
+        orders[order.key] = order
+        account.held = held
         if is_buy:
             crosses = book.best_ask != 0 and price >= book.best_ask
         else:
             crosses = price <= book.best_bid
         if may_rest and not crosses:
             matching.rest(order, account, market)
-            out.append(first_answer(order))
+            out.append(
+                Accepted(
+                    account_id,
+                    order.account_seq,
+                    order.order_id,
+                    key,
+                    market.symbol,
+                    side,
+                    order_type,
+                    price,
+                    qty,
+                    0,
+                    qty,
+                    lifetime,
+                    post_only,
+                    reduce_only,
+                    prevention,
+                    expires_ns,
+                    ts_ns,
+                    balance,
+                    held,
+                )
+            )
             return
         # the answer goes before the trades, but tells how they went
-        balance = account.balance
-        held = account.held
         place = len(out)
         out.append(_PENDING)
         resting = self._enter(order, account, market, may_rest, ts_ns, out)
@@ -392,10 +411,57 @@ class Engine:
         if key:
             order.answer = answer
 
+    def _wrong_field(
+        self,
+        market: Market,
+        is_limit: bool,
+        price: int,
+        qty: int,
+        lifetime: TimeInForce,
+        post_only: PostOnly,
+        expires_ns: int,
+    ) -> tuple[RejectCode, int] | None:
+        """What is wrong with an order by itself, and the bound that it broke."""
+        may_rest = lifetime is GTC or lifetime is GTD
+        if not is_limit and may_rest:
+            return RejectCode.TIME_IN_FORCE_INVALID, 0
+        if post_only is not POST_ONLY_OFF and not (is_limit and may_rest):
+            return RejectCode.POST_ONLY_INVALID, 0
+        if expires_ns or lifetime is GTD:
+            longest = self.limits.expiry_max_ns
+            if lifetime is not GTD or not self.ts_ns < expires_ns <= self.ts_ns + longest:
+                return RejectCode.EXPIRY_INVALID, longest
+        if is_limit:
+            if price < market.price_min:
+                return RejectCode.PRICE_TOO_LOW, market.price_min
+            if price > market.price_max:
+                return RejectCode.PRICE_TOO_HIGH, market.price_max
+        elif price:
+            return RejectCode.PRICE_NOT_ALLOWED, 0
+        if qty < 1:
+            return RejectCode.QTY_TOO_SMALL, 1
+        if qty > market.qty_max:
+            return RejectCode.QTY_TOO_LARGE, market.qty_max
+        return None
+
     def _refuse_place(self, code: RejectCode, bound: int, account: Account, key: str, symbol: str, out: list[Event]) -> None:
-        """Refuse an order, and remember that under its client order id."""
+        """Refuse an order, unless it is a repeat; before ``code`` come the refusals of its client order id."""
+        if not key:
+            self._refuse(out, code, bound, account, 0, key, symbol)
+            return
+        outcomes = account.outcomes
+        first = outcomes.get(key)
+        if first is not None:
+            out.append(_repeat(first, account))
+            return
+        if not is_client_order_id(key):
+            self._refuse(out, RejectCode.CLIENT_ORDER_ID_INVALID, CLIENT_ORDER_ID_CHARS_MAX, account, 0, key, symbol)
+            return
+        full = len(outcomes) >= self.client_order_ids_max
+        if full and code is not RejectCode.DEADLINE_PASSED:
+            code, bound = RejectCode.CLIENT_ORDER_IDS_FULL, self.client_order_ids_max
         rejected = self._refuse(out, code, bound, account, 0, key, symbol)
-        if key and len(account.outcomes) < self.client_order_ids_max:
+        if not full:
             self._remember(account, key, rejected, self.ts_ns)
 
     def _enter(self, order: Order, account: Account, market: Market, may_rest: bool, ts_ns: int, out: list[Event]) -> int:
@@ -413,7 +479,7 @@ class Engine:
         self.matching.cancel(order, account, market, reason, ORDER_CANCELED, out)
         return 0
 
-    def _find(self, account: Account, order_id: int, client_order_id: str) -> Order | None:
+    def _find(self, account: Account, order_id: Any, client_order_id: str) -> Order | None:
         """The account's open order of that id, or, when that is 0, of that client order id."""
         if order_id:
             return account.orders.get(order_id)
@@ -423,7 +489,8 @@ class Engine:
         return None
 
     def _amend(self, command: Amend, late: bool, out: list[Event]) -> None:
-        account = self.accounts.get(command.account)
+        account_id, order_id, client_order_id, price, qty = _amend_fields(command)
+        account = self.accounts.get(account_id)
         order: Order | None = None
         refusal: tuple[RejectCode, int] | None
         if account is None:
@@ -431,22 +498,22 @@ class Engine:
         elif late:
             refusal = RejectCode.DEADLINE_PASSED, self.ts_ns
         else:
-            order = self._find(account, command.order_id, command.client_order_id)
+            order = self._find(account, order_id, client_order_id)
             if order is None:
                 refusal = RejectCode.ORDER_UNKNOWN, 0
             else:
-                refusal = self._amend_checked(command, account, order, out)
+                refusal = self._amend_checked(order, account, price, qty, out)
         if refusal is not None:
             symbol = order.market if order is not None else ""
-            self._refuse(out, refusal[0], refusal[1], account, command.order_id, command.client_order_id, symbol)
+            self._refuse(out, refusal[0], refusal[1], account, order_id, client_order_id, symbol)
 
-    def _amend_checked(self, command: Amend, account: Account, order: Order, out: list[Event]) -> tuple[RejectCode, int] | None:
+    def _amend_checked(
+        self, order: Order, account: Account, price: int, qty: int, out: list[Event]
+    ) -> tuple[RejectCode, int] | None:
         """Amend the order, or say why not: the code and its bound."""
-        market = self.markets[order.market]
+        market = market_of(order)
         if market.state is not MARKET_OPEN:
             return _CLOSED_FOR_PLACING[market.state], 0
-        price = command.price
-        qty = command.qty
         if price and price < market.price_min:
             return RejectCode.PRICE_TOO_LOW, market.price_min
         if price > market.price_max:
@@ -560,7 +627,7 @@ class Engine:
 
     def _end(self, order: Order, reason: CancelReason, status: OrderStatus, out: list[Event]) -> None:
         """Cancel a resting order."""
-        self.matching.cancel(order, order.account, self.markets[order.market], reason, status, out)
+        self.matching.cancel(order, order.account, market_of(order), reason, status, out)
 
     def _cancel(self, command: Cancel, late: bool, out: list[Event]) -> None:
         account_id, order_id, client_order_id = _cancel_fields(command)
@@ -576,11 +643,11 @@ class Engine:
             if order is None:
                 code = RejectCode.ORDER_UNKNOWN
             else:
-                symbol = order.market
-                market = self.markets[symbol]
+                market = market_of(order)
                 if market.state is not MARKET_HALTED:
                     self.matching.cancel(order, account, market, CANCEL_REQUESTED, ORDER_CANCELED, out)
                     return
+                symbol = market.symbol
                 code = RejectCode.MARKET_HALTED
         self._refuse(out, code, bound, account, order_id, client_order_id, symbol)
 
@@ -608,7 +675,7 @@ class Engine:
                 continue
             if command.side is not None and order.is_buy != (command.side is BUY):
                 continue
-            if self.markets[order.market].state is MARKET_HALTED and not command.by_operator:
+            if market_of(order).state is MARKET_HALTED and not command.by_operator:
                 continue
             self._end(order, reason, ORDER_CANCELED, out)
 
@@ -627,7 +694,7 @@ class Engine:
         else:
             account = Account(self.next_account, name)
             self.next_account += 1
-            self.accounts[account.account_id] = account
+            self.accounts.add(account)
             self.names[name] = account.account_id
             out.append(AccountCreated(account.account_id, name))
 
@@ -816,6 +883,13 @@ class Engine:
 
 # Stands where an Accepted or Amended event goes until the trades that it tells of are done; never leaves the engine.
 _PENDING: Final = Rejected(0, 0, RejectCode.ACCOUNT_UNKNOWN, 0, 0, "", "")
+
+
+def market_of(order: Order) -> Market:
+    """The market of an order that is open."""
+    market = order.listing
+    assert isinstance(market, Market), order.order_id
+    return market
 
 
 def memory(item: Order | tuple[int, int, str]) -> tuple[int, int, str]:

@@ -4,7 +4,7 @@ What is divided, and how, is in :mod:`engine.markets.dated`; here it happens, an
 forgotten.
 """
 
-from engine.accounts import Account
+from engine.accounts import Account, Accounts
 from engine.due import SETTLEMENT, START, Due
 from engine.events import DeliveryAssigned, DeliverySettled, DeliveryUpdated, Event, MarketStateChanged
 from engine.markets.dated import Delivery, Market, Settlement, contracted_hashes, pair
@@ -18,13 +18,13 @@ class Delivering:
 
     def __init__(
         self,
-        accounts: dict[int, Account],
+        accounts: Accounts,
         markets: dict[str, Market],
         deliveries: dict[int, Delivery],
         insurance: Account,
         due: Due,
     ) -> None:
-        self.accounts: dict[int, Account] = accounts
+        self.accounts: Accounts = accounts
         self.markets: dict[str, Market] = markets
         self.deliveries: dict[int, Delivery] = deliveries
         self.insurance: Account = insurance
@@ -168,9 +168,15 @@ class Delivering:
     def _retire(self, market: Market, out: list[Event]) -> None:
         """Nothing is open in a closed market any more: forget it."""
         for account_id in market.positions:
-            del self.accounts[account_id].positions[market.symbol]
+            account = self.accounts[account_id]
+            del account.positions[market.symbol]
+            if account.latest is market:
+                account.latest = account.latest_position = None
         for account_id in market.destined:
             del self.accounts[account_id].destinations[market.symbol]
+        # orders that are remembered know the market a while longer
+        market.positions.clear()
+        market.destined.clear()
         market.state = MarketState.SETTLED
         del self.markets[market.symbol]
         out.append(MarketStateChanged(market.symbol, MarketState.SETTLED))

@@ -30,8 +30,8 @@ id returns its first outcome with ``repeat`` set; such an event is an answer and
 its ``balance`` and ``held`` are those at the time of the repeat.
 ``balance`` and ``held`` are the account's, in msat, after the fact. Prices are ticks, quantities lots, positions signed lots.
 
-Compiled, the classes are native: their integers stay machine words until somebody asks for an object. Plain Python makes msgspec
-Structs of the same signatures, whose objects it makes in less than half the time (decision 0012).
+Compiled, the classes are native: their integers stay machine words until somebody asks for an object. Plain Python has msgspec
+Structs of the same signatures in their place, which it makes in less than half the time (decision 0012).
 """
 
 from typing import Any, Final, TypeAlias, get_args
@@ -573,5 +573,5 @@ FIELDS: Final[dict[type, tuple[str, ...]]] = {
 
 
 def values(event: object) -> tuple[Any, ...]:
-    """What an event tells, in the order of FIELDS. For tests and tools; compiled code reads an attribute much faster by name."""
+    """What an event tells, in the order of FIELDS. For tests and tools: an attribute is read faster by its name."""
     return tuple([getattr(event, name) for name in FIELDS[type(event)]])

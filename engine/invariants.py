@@ -45,9 +45,13 @@ def check(engine: Engine) -> None:
     total = money(engine)
     assert total.conserved(), f"money is not conserved: {total}"
     _check_accounts(engine)
+    listed: dict[str, int] = {}
+    for order in engine.open_orders():
+        listed[order.market] = listed.get(order.market, 0) + 1
     for market in engine.markets.values():
-        _check_book(engine, market)
+        _check_book(market, listed.pop(market.symbol, 0))
         _check_positions(engine, market)
+    assert not listed, f"orders are open in markets that are gone: {listed}"
     _check_deliveries(engine)
     _check_due(engine)
 
@@ -61,11 +65,13 @@ def _check_accounts(engine: Engine) -> None:
         assert 0 <= account.held <= account.balance, f"{name} has balance {account.balance} and holds {account.held}"
         held = 0
         for order_id, order in account.orders.items():
-            assert order.order_id == order_id, f"order {order_id} is filed under another id"
+            assert order.order_id == order_id == order.key, f"order {order_id} is filed under another id"
             assert order.account is account, f"order {order_id} is another account's"
             held += order.unit_hold * order.remaining
         assert held == account.held, f"{name} holds {account.held} for open orders that need {held}"
         open_orders += len(account.orders)
+        if account.latest is not None:
+            assert account.positions[account.latest.symbol] is account.latest_position, f"{name} has its latest position wrong"
         for key, outcome in account.outcomes.items():
             if isinstance(outcome, Order):
                 assert outcome.client_order_id == key, f"{name} remembers {key} as another order"
@@ -78,24 +84,25 @@ def _check_accounts(engine: Engine) -> None:
     assert remembered == len(engine.remembered) + forgotten, "an outcome is remembered without an end"
 
 
-def _check_book(engine: Engine, market: Market) -> None:
+def _check_book(market: Market, listed: int) -> None:
+    """``listed`` open orders of the market are known to their accounts."""
     book, symbol = market.book, market.symbol
     bids, asks = book.bids_best_first(), book.asks_best_first()
     assert not bids or not asks or bids[0][0] < asks[0][0], f"{symbol} is crossed: {bids[0]} {asks[0]}"
     assert book.best_bid == (bids[0][0] if bids else 0), f"{symbol}: best bid {book.best_bid} is not the highest"
     assert book.best_ask == (asks[0][0] if asks else 0), f"{symbol}: best ask {book.best_ask} is not the lowest"
-    assert [price for price, _ in bids] == sorted(book.bids, reverse=True), f"{symbol}: bids are out of order"
-    assert [price for price, _ in asks] == sorted(book.asks), f"{symbol}: asks are out of order"
+    assert bids == sorted(set(bids), reverse=True), f"{symbol}: bids are out of order"
+    assert asks == sorted(set(asks)), f"{symbol}: asks are out of order"
     assert market.state is not MarketState.CLOSED or not (bids or asks), f"{symbol} is closed and has orders"
     reduce_only = resting = 0
     for is_buy, levels in ((True, book.bids), (False, book.asks)):
-        for price, level in levels.items():
-            qty, order, previous = 0, level.head, None
+        for level in levels:
+            price, qty, order, previous = level.price, 0, level.head, None
             assert order is not None, f"{symbol}: level {price} is empty"
             while order is not None:
                 text = f"{symbol}: order {order.order_id}"
                 assert isinstance(order, Order), f"{text} is nobody's"
-                assert order.market == symbol, f"{text} belongs to another market"
+                assert order.listing is market, f"{text} belongs to another market"
                 assert order.level is level, f"{text} does not know its level"
                 assert order.price == price, f"{text} at {order.price} stands at {price}"
                 assert order.is_buy is is_buy, f"{text} stands on the wrong side"
@@ -111,7 +118,6 @@ def _check_book(engine: Engine, market: Market) -> None:
             assert level.tail is previous, f"{symbol}: level {price} ends elsewhere"
             assert level.qty == qty, f"{symbol}: level {price} counts {level.qty}, its orders {qty}"
     assert market.reduce_only_orders == reduce_only, f"{symbol} counts {market.reduce_only_orders} reduce-only orders"
-    listed = sum(order.market == symbol for order in engine.open_orders())
     assert listed == resting, f"{symbol} has {resting} orders in its book and {listed} open"
 
 

@@ -54,12 +54,12 @@ class Terms:
 
     def unit_hold_buy(self, price: int) -> int:
         """The most one lot can cost at ``price``, fee included."""
-        notional = (price * self.num + self.den - 1) // self.den
+        notional = price * self.num if self.den == 1 else self.notional_ceil(price, 1)
         return notional + (notional * self.fee_max_bps + _BPS - 1) // _BPS
 
     def unit_hold_sell(self, price: int) -> int:
         """The most that selling one lot at ``price`` can take from the balance: bond and fee."""
-        notional = (price * self.num + self.den - 1) // self.den
+        notional = price * self.num if self.den == 1 else self.notional_ceil(price, 1)
         return (notional * self.bond_bps + _BPS - 1) // _BPS + (notional * self.fee_max_bps + _BPS - 1) // _BPS
 
 

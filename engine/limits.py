@@ -4,17 +4,19 @@ Suffixes give the unit: ``_ns`` nanoseconds, ``_msat`` millisatoshi, ``_bps`` ba
 Tests shrink these through ``Limits(...)`` so that corners are common.
 """
 
+from typing import Final
+
 from msgspec import Struct
 
-SECOND_NS = 1_000_000_000
-DAY_SECONDS = 86_400
-DAY_NS = DAY_SECONDS * SECOND_NS
+SECOND_NS: Final = 1_000_000_000
+DAY_SECONDS: Final = 86_400
+DAY_NS: Final = DAY_SECONDS * SECOND_NS
 
-MONEY_MAX_MSAT = 2**61 - 1
+MONEY_MAX_MSAT: Final = 2**61 - 1
 """No balance, notional or sum of deposits is ever larger than this: 23 million BTC, more than there will ever be, and less than
 what compiled code handles in one machine word."""
 
-BPS = 10_000
+BPS: Final = 10_000
 """Basis points in one whole."""
 
 
@@ -39,14 +41,14 @@ class Limits(Struct, frozen=True):
     destinations_per_account_max: int = 4_096
 
 
-CLIENT_ORDER_ID_CHARS_MAX = 36
-NAME_CHARS_MAX = 64
-SYMBOL_CHARS_MAX = 48
-URL_CHARS_MAX = 256
-WORKER_CHARS_MAX = 128
-WORK_MAX_HASHES = 2**120
+CLIENT_ORDER_ID_CHARS_MAX: Final = 36
+NAME_CHARS_MAX: Final = 64
+SYMBOL_CHARS_MAX: Final = 48
+URL_CHARS_MAX: Final = 256
+WORKER_CHARS_MAX: Final = 128
+WORK_MAX_HASHES: Final = 2**120
 """Largest cumulative work of one delivery."""
-SHARES_MAX = 2**63 - 1
+SHARES_MAX: Final = 2**63 - 1
 """Largest number of shares of one delivery."""
-FEE_MAX_BPS = 1_000
+FEE_MAX_BPS: Final = 1_000
 """No fee is above 10 %."""

@@ -41,17 +41,12 @@ class Matching:
         prevention = taker.self_trade_prevention
         limit = taker.price
         is_buy = taker.is_buy
-        while taker.remaining > 0:
-            if is_buy:
-                price = book.best_ask
-                if price == 0 or price > limit:
-                    return True
-                level = book.asks[price]
-            else:
-                price = book.best_bid
-                if price == 0 or price < limit:
-                    return True
-                level = book.bids[price]
+        levels = book.asks if is_buy else book.bids
+        while taker.remaining > 0 and levels:
+            level = levels[-1]
+            price = level.price
+            if price > limit if is_buy else price < limit:
+                return True
             maker = level.head
             assert isinstance(maker, Order), market.symbol
             if maker.account is not taker.account or prevention is STP_NONE:
@@ -64,8 +59,11 @@ class Matching:
         terms = market.terms
         symbol = market.symbol
         qty = maker.remaining if maker.remaining < taker.remaining else taker.remaining
-        paid = terms.notional_ceil(price, qty)
-        proceeds = paid if terms.den == 1 else terms.notional_floor(price, qty)
+        if terms.den == 1:
+            paid = proceeds = price * qty * terms.num
+        else:
+            paid = terms.notional_ceil(price, qty)
+            proceeds = terms.notional_floor(price, qty)
         maker_account = maker.account
         taker_account = taker.account
         maker_position = self.position(maker_account, market)
@@ -149,11 +147,15 @@ class Matching:
 
     def position(self, account: Account, market: Market) -> Position:
         """The account's position in the market, opened flat if there was none."""
-        position = account.positions.get(market.symbol)
-        if position is None:
-            position = Position()
-            account.positions[market.symbol] = position
-            market.positions[account.account_id] = position
+        position = account.latest_position
+        if position is None or account.latest is not market:
+            position = account.positions.get(market.symbol)
+            if position is None:
+                position = Position()
+                account.positions[market.symbol] = position
+                market.positions[account.account_id] = position
+            account.latest = market
+            account.latest_position = position
         return position
 
     def close(self, order: Order, account: Account, market: Market, status: OrderStatus) -> None:
@@ -165,7 +167,7 @@ class Matching:
         """An order that does not rest has come to its end."""
         order.status = status
         self.open_orders -= 1
-        del account.orders[order.order_id]
+        del account.orders[order.key]
         if order.forget:
             del account.outcomes[order.client_order_id]
 

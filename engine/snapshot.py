@@ -10,7 +10,7 @@ from typing import Annotated, Final, cast
 from msgspec import DecodeError, Meta, Struct, msgpack
 from msgspec.structs import astuple
 
-from engine.accounts import Account, Order, Position
+from engine.accounts import Account, Listing, Order, Position
 from engine.book import Resting
 from engine.columns import (
     BLOCK,
@@ -152,7 +152,7 @@ _DECODER: Final = msgpack.Decoder(_Snapshot)
 
 def dump(engine: Engine) -> bytes:
     """The engine's state as MessagePack. O(everything)."""
-    accounts = [engine.accounts[account_id] for account_id in sorted(engine.accounts)]
+    accounts = engine.accounts.values()
     markets = [engine.markets[symbol] for symbol in sorted(engine.markets)]
     symbols = [market.symbol for market in markets]
     queue: list[Order] = []
@@ -225,11 +225,12 @@ def _restore(state: _Snapshot) -> Engine:
     rows = sum(block.keys.count("\n") + 1 for block in state.orders)
     if max(state.queued, state.remembered - len(state.told)) > rows:
         raise ValueError(f"{rows} orders have more places than that")
+    listings: list[Listing] = [engine.markets.get(symbol) or Listing(symbol) for symbol in state.symbols]
     remembered: list[Remembered | None] = [None] * state.remembered
     queue: list[Order | None] = [None] * state.queued
     special: list[Order] = []
     for block in state.orders:
-        orders = decode_orders(block.columns, block.keys.split("\n"), accounts, state.symbols, queue, remembered, special)
+        orders = decode_orders(block.columns, block.keys.split("\n"), accounts, listings, queue, remembered, special)
         if block.answers:
             decode_answers(block.answer_columns, block.answers, orders)
     for saved in reversed(state.markets):
@@ -343,7 +344,7 @@ def _restore_account(engine: Engine, saved: _Account) -> Account:
     account = engine.accounts.get(saved.account_id)
     if account is None:
         account = Account(saved.account_id, saved.name)
-        engine.accounts[saved.account_id] = account
+        engine.accounts.add(account)
         engine.names[saved.name] = saved.account_id
     account.balance = saved.balance
     account.held = saved.held

@@ -5,14 +5,15 @@ millisatoshi (msat), a time a whole number of nanoseconds since the Unix epoch. 
 """
 
 from enum import IntEnum
+from typing import Final
 
 from msgspec import Struct
 
-FEES_ACCOUNT = 1
+FEES_ACCOUNT: Final = 1
 """The house account that earns fees and the odd msat of every rounding."""
-INSURANCE_ACCOUNT = 2
+INSURANCE_ACCOUNT: Final = 2
 """The house account that makes buyers whole when a seller's proceeds and bond do not."""
-FIRST_ACCOUNT = 100
+FIRST_ACCOUNT: Final = 100
 """The id of the first account that is created; ids count up from here."""
 
 

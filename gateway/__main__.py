@@ -147,9 +147,10 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
         sequencer.start()
         lister.run(clock())
         await sequencer.drain()
+        # looks at everything once, 84 ms with a million orders: before anybody can be waiting
+        collector.start()
         await server.start()
         snapshotter.start()
-        collector.start()
         timekeeper = asyncio.create_task(keep_time())
         # A bug in what the clock drives must not leave an exchange that stands still.
         timekeeper.add_done_callback(lambda task: None if task.cancelled() else end(task.exception()))
@@ -199,6 +200,13 @@ async def last_cancels(exchange: Exchange) -> None:
         if not exchange.has_traders:
             break
         await asyncio.sleep(STOP_CHECK_MS / 1_000)
+
+
+def refuse_shared(data_dir: Path) -> None:
+    """Raises ConfigError for a directory that others may write to: they could put keys or a journal of their own there."""
+    mode = data_dir.stat().st_mode & 0o777
+    if mode & 0o022:
+        raise ConfigError(f"{data_dir}: others may write to it (mode {mode:04o}); chmod 700 it")
 
 
 def stop_on_signals(end: Callable[[BaseException | None], None]) -> None:
@@ -257,6 +265,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if not options.data.is_dir():
             raise ConfigError(f"there is no data directory at {options.data}: run `hashpit init {options.data}`")
+        refuse_shared(options.data)
+        if not __debug__:
+            raise ConfigError(
+                "assertions are off (python -O, PYTHONOPTIMIZE), and they stop the process at a bug: leave them on"
+            )
         config = load(options.data)
         changes = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
         if changes:

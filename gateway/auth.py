@@ -204,7 +204,7 @@ class KeyStore:
 
         Raises ValueError naming the field that is wrong, KeyStoreError when the files cannot be used.
         """
-        sealed = secret = ""
+        sealed, secret = "", ""
         if kind == "ed25519":
             if not _is_public_key(public_key):
                 raise ValueError("public_key: an Ed25519 public key is 64 hex digits")

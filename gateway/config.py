@@ -5,6 +5,7 @@ silently leave a default in force. Every message names the field (``server.port`
 """
 
 import ipaddress
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -15,6 +16,10 @@ from msgspec import Meta, Struct
 from engine.limits import BPS
 
 CONFIG_FILE: Final = "config.toml"
+CONFIG_BYTES_MAX: Final = 65_536
+
+_ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
+"""Scheme, host and port. ``null`` is none: every sandboxed page sends it."""
 
 Positive = Annotated[int, Meta(ge=1, le=2**31)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
@@ -144,7 +149,7 @@ def parse(text: str, source: str = CONFIG_FILE) -> Config:
     """Read a configuration. Raises ConfigError naming ``source`` and the field."""
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # bad TOML, and numbers and nestings that Python does not take
         raise ConfigError(f"{source}: not valid TOML: {error}") from error
     try:
         config = msgspec.convert(tree, Config)
@@ -163,7 +168,11 @@ def load(data_dir: Path) -> Config:
     """The configuration of ``data_dir``; all defaults when it has no ``config.toml``."""
     path = data_dir / CONFIG_FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(CONFIG_BYTES_MAX + 1)
+        if len(content) > CONFIG_BYTES_MAX:
+            raise ConfigError(f"{path}: longer than {CONFIG_BYTES_MAX} bytes")
+        text = content.decode()
     except FileNotFoundError:
         return Config()
     except (OSError, UnicodeDecodeError) as error:
@@ -189,8 +198,26 @@ def check(config: Config) -> None:
             f"terms.collar_bps: at most {most} with terms.bond_bps = {terms.bond_bps}, or the insurance account would pay "
             "for price differences that a seller's bond does not cover; 0 takes that risk and lifts the collar"
         )
+    for number, proxy in enumerate(server.trusted_proxies):
+        if not is_address(proxy):
+            raise ConfigError(f"server.trusted_proxies[{number}]: {proxy!r} is not an IP address")
+    for number, origin in enumerate(server.origins):
+        if not _ORIGIN.fullmatch(origin):
+            raise ConfigError(
+                f"server.origins[{number}]: {origin!r} is not what browsers send: scheme and host in small letters, such as "
+                '"https://trade.example" or "http://127.0.0.1:8080"'
+            )
     if config.session.idle_ms <= config.session.heartbeat_ms:
         raise ConfigError("session.idle_ms: must be longer than session.heartbeat_ms")
+
+
+def is_address(text: str) -> bool:
+    """Whether ``text`` is an IP address, and nothing but that."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

@@ -60,8 +60,9 @@ class History:
         self._accounts_max = accounts_max
         # Kept in the order in which they last had news.
         self._accounts: dict[int, AccountHistory] = {}
-        # Open orders by id: as many as the engine has, and mostly the very objects that it holds.
-        self._open: dict[int, Accepted] = {}
+        # Open orders by account and id. One table of all of them would stop everybody while it grows: 17 ms at 350,000 orders,
+        # 57 ms at 1.4 million.
+        self._open: dict[int, dict[int, Accepted]] = {}
         # Deliveries that are not settled, by seller and by buyer.
         self._deliveries: dict[int, dict[int, None]] = {}
         self.last_delivery: int = 0
@@ -70,7 +71,7 @@ class History:
     def start(self, engine: Engine) -> None:
         """Take over what the engine knows and no event will tell any more. To be called once, with everything durable."""
         for order in engine.open_orders():
-            self._open[order.order_id] = _as_accepted(order)
+            self._keep(_as_accepted(order))
         closed = [
             outcome
             for account in engine.accounts.values()
@@ -97,26 +98,27 @@ class History:
             if kind is Accepted:
                 assert isinstance(event, Accepted)
                 if not event.repeat:
-                    self._open[event.order_id] = event
+                    self._keep(event)
             elif kind is Trade:
                 assert isinstance(event, Trade)
                 self._fill(event)
                 if not event.maker_remaining:
-                    self._filled(event.maker_order_id)
+                    self._filled(event.maker_account, event.maker_order_id)
                 if not event.taker_remaining:
-                    self._filled(event.taker_order_id)
+                    self._filled(event.taker_account, event.taker_order_id)
             elif kind is Canceled:
                 assert isinstance(event, Canceled)
                 expired = event.reason is CancelReason.EXPIRED
-                self._close(event.order_id, OrderStatus.EXPIRED if expired else OrderStatus.CANCELED, event.filled_qty)
+                status = OrderStatus.EXPIRED if expired else OrderStatus.CANCELED
+                self._close(event.account, event.order_id, status, event.filled_qty)
             elif kind is Amended:
                 assert isinstance(event, Amended)
-                order = self._open[event.order_id]
-                self._open[event.order_id] = _changed(order, event.price, event.qty)
+                order = self._open[event.account][event.order_id]
+                self._keep(_changed(order, event.price, event.qty))
             elif kind is Reduced:
                 assert isinstance(event, Reduced)
-                order = self._open[event.order_id]
-                self._open[event.order_id] = _changed(order, order.price, order.qty - event.qty)
+                order = self._open[event.account][event.order_id]
+                self._keep(_changed(order, order.price, order.qty - event.qty))
             elif kind is DeliveryAssigned:
                 assert isinstance(event, DeliveryAssigned)
                 self._add_delivery(event.delivery_id, event.seller, event.buyer)
@@ -173,13 +175,21 @@ class History:
         self._account(trade.maker_account).fills.append((trade, "maker"))
         self._account(trade.taker_account).fills.append((trade, "taker"))
 
-    def _filled(self, order_id: int) -> None:
-        order = self._open[order_id]
-        self._close(order_id, OrderStatus.FILLED, order.qty)
+    def _keep(self, order: Accepted) -> None:
+        mine = self._open.get(order.account)
+        if mine is None:
+            mine = self._open[order.account] = {}
+        mine[order.order_id] = order
 
-    def _close(self, order_id: int, status: OrderStatus, filled_qty: int) -> None:
-        accepted = self._open.pop(order_id)
-        self._account(accepted.account).close(ClosedOrder(accepted, status, filled_qty))
+    def _filled(self, account: int, order_id: int) -> None:
+        self._close(account, order_id, OrderStatus.FILLED, self._open[account][order_id].qty)
+
+    def _close(self, account: int, order_id: int, status: OrderStatus, filled_qty: int) -> None:
+        mine = self._open[account]
+        accepted = mine.pop(order_id)
+        if not mine:
+            del self._open[account]
+        self._account(account).close(ClosedOrder(accepted, status, filled_qty))
 
     def _add_delivery(self, delivery_id: int, seller: int, buyer: int) -> None:
         self.last_delivery = max(self.last_delivery, delivery_id)
@@ -196,7 +206,8 @@ class History:
 
 def _as_accepted(order: Order) -> Accepted:
     """An order that the engine remembers, as an Accepted event with its last price and quantity."""
-    return _changed(first_answer(order), order.price, order.qty)
+    answer = first_answer(order)
+    return answer if order.answer is None else _changed(answer, order.price, order.qty)
 
 
 def _changed(order: Accepted, price: int, qty: int) -> Accepted:

@@ -41,6 +41,9 @@ FORMAT: Final = 1
 READ_ROWS_MAX: Final = 64
 """Rows that one query reads. Between queries a reader holds no lock, so that the WAL can be folded back meanwhile."""
 
+SEQ_DIGITS: Final = "[0-9]" * 20
+"""A seq in the name of a file; a copy that somebody made under another name is not looked at."""
+
 FORGET_ROWS_MAX: Final = 64
 """Archived rows that one transaction removes: a commit that waits for it waits about as long as for another commit."""
 
@@ -91,7 +94,9 @@ class JournalWriteError(JournalError):
 
 # ------------------------------------------------------------------------------------------------------- entries <-> bytes
 
-_encode_into = msgspec.msgpack.Encoder().encode_into
+encode_into: Final = msgspec.msgpack.Encoder().encode_into
+"""``encode_into(entry, payload, -1)``: the short way of ``encode_entry``, for entries with nothing special. When it raises it
+leaves a part of the entry behind, and ``encode_entry`` knows better."""
 _decode = msgspec.msgpack.Decoder(list[Entry | bytes]).decode
 _decode_wide = msgspec.json.Decoder(Entry).decode
 
@@ -104,10 +109,10 @@ def encode_entry(entry: Entry, payload: bytearray) -> None:
     """
     start = len(payload)
     try:
-        _encode_into(entry, payload, -1)
+        encode_into(entry, payload, -1)
     except OverflowError:
         del payload[start:]
-        _encode_into(msgspec.json.encode(entry), payload, -1)
+        encode_into(msgspec.json.encode(entry), payload, -1)
     except (ValueError, TypeError) as error:
         del payload[start:]
         raise ValueError(f"{type(entry.command).__name__} cannot be journaled: {error}") from error
@@ -234,10 +239,12 @@ class JournalReader:
         try:
             found = self._db.execute("SELECT format FROM meta").fetchone()
             if found != (FORMAT,):
-                raise JournalFormat(
-                    f"{self.path} has journal format {found[0] if found else '?'}, this program reads format {FORMAT}: use the "
-                    f"Hashpit version that wrote it, or a newer one"
-                )
+                written = found[0] if found else "?"
+                if isinstance(written, int) and written < FORMAT:
+                    way_out = "an older Hashpit wrote it: docs/OPERATIONS.md, Upgrades, tells which versions read it"
+                else:
+                    way_out = "a newer Hashpit wrote it: use that version, or a newer one"
+                raise JournalFormat(f"{self.path} has journal format {written}, this program reads format {FORMAT}: {way_out}")
             # With a damaged definition SQLite may find no rows, and no fault either.
             if dict(self._db.execute("SELECT name, sql FROM sqlite_schema")) != _SCHEMA:
                 raise JournalCorrupt(f"{self.path} has damaged table definitions. {_RESTORE}")
@@ -340,7 +347,7 @@ class JournalReader:
         return found[0] if found else None
 
     def _rows_from(self, where: str, seq: int, rows_max: int, order: str = "ASC") -> list[Row]:
-        query = f"SELECT first_seq, last_seq, checksum, payload FROM batches WHERE {where} ORDER BY first_seq {order} LIMIT ?"  # noqa: S608
+        query = f"SELECT first_seq, last_seq, checksum, payload FROM batches WHERE {where} ORDER BY first_seq {order} LIMIT ?"  # noqa: S608  # nosec B608
         try:
             return [Row(*values) for values in self._db.execute(query, (seq, rows_max))]
         except _SQLITE_ERRORS as error:
@@ -526,7 +533,7 @@ def write_archive(journal: JournalReader, directory: Path, after_seq: int, up_to
 
 def archive_paths(directory: Path) -> list[Path]:
     """The archives in ``directory``, oldest first."""
-    return sorted(directory.glob("journal-*-*.db"))
+    return sorted(directory.glob(f"journal-{SEQ_DIGITS}-{SEQ_DIGITS}.db"))
 
 
 # ------------------------------------------------------------------------------------------------------------ SQLite's WAL

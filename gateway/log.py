@@ -2,9 +2,10 @@
 
 An event is a short text with fields, e.g. ``log.info("socket closed", connection="c17", code=4003)``. Secrets never reach a
 log: fields with the names of secrets are blanked here, and messages from clients are not logged as a whole anywhere.
-Text from outside cannot forge a line: control characters are escaped.
+Text from outside cannot forge a line: what is not printable is escaped.
 """
 
+import io
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -13,7 +14,7 @@ from typing import Any, Final, TextIO
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
-from structlog.typing import FilteringBoundLogger, Processor
+from structlog.typing import ExcInfo, FilteringBoundLogger, Processor
 
 SECRET_FIELDS: Final = frozenset({"secret", "signature", "private_key", "master_key", "password", "token", "seed"})
 TEXT_CHARS_MAX: Final = 2_000
@@ -22,10 +23,13 @@ TEXT_CHARS_MAX: Final = 2_000
 EVENTS_PER_SECOND_MAX: Final = 100
 """Events of one text that are written per second."""
 
-_ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160))} | {
-    0x2028: "\\u2028",
-    0x2029: "\\u2029",
-}
+
+def printable(text: str) -> str:
+    """``text`` as one line that a terminal shows as it is: what is not printable (controls, what turns the direction of
+    writing, halves of characters) is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -36,10 +40,10 @@ def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) ->
 
 
 def one_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Escape control characters in texts, so that one event stays one line, and cut what is too long."""
+    """Escape what is not printable in texts, so that one event stays one line, and cut what is too long."""
     for name, value in event.items():
         if isinstance(value, str):
-            event[name] = value[:TEXT_CHARS_MAX].translate(_ESCAPES)
+            event[name] = printable(value[:TEXT_CHARS_MAX])
     return event
 
 
@@ -69,6 +73,14 @@ class Throttle:
         return event
 
 
+def _traceback(out: TextIO, failure: ExcInfo) -> None:
+    """A traceback for human eyes, without local variables: a secret may be one of them. Every line is indented and escaped, so
+    that the text of an exception cannot pass for an event either."""
+    plain = io.StringIO()
+    structlog.dev.plain_traceback(plain, failure)
+    out.writelines(f"  {printable(line)}\n" for line in plain.getvalue().split("\n"))
+
+
 def configure(form: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:
     """Set up structlog, and the standard logging of libraries, to write to ``stream`` (default: standard error).
 
@@ -85,9 +97,7 @@ def configure(form: str = "auto", level: str = "info", stream: TextIO | None = N
     ]
     render: list[Processor]
     if console:
-        # Without local variables, here and below: a secret may be one of them.
-        plain = structlog.dev.plain_traceback
-        render = [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain)]
+        render = [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=_traceback)]
     else:
         frames = ExceptionDictTransformer(show_locals=False)
         render = [structlog.processors.ExceptionRenderer(frames), structlog.processors.JSONRenderer()]

@@ -53,7 +53,7 @@ from engine.types import (
 )
 from gateway import log, wire
 from gateway.algorithms import ALGORITHMS
-from gateway.auth import Key, KeyStoreError, in_window
+from gateway.auth import Key, KeyStoreError, address_group, in_window
 from gateway.calls import Call, Caller
 from gateway.channels.base import Channel, Terms
 from gateway.exchange import Taking
@@ -244,7 +244,8 @@ def _login(call: Call, params: wire.LoginParams) -> None:
     if caller.key is not None:
         call.error(ErrorCode.INVALID_REQUEST, "logged_in", "this socket is logged in; log out first")
         return
-    wait_ms = exchange.limiter.key_wait_ms(params.key, now_ns) or caller.address.logins.wait_ms(now_ns)
+    group = address_group(caller.ip)
+    wait_ms = exchange.limiter.key_wait_ms(group, params.key, now_ns) or caller.address.logins.wait_ms(now_ns)
     if wait_ms or not caller.address.logins.take(now_ns):
         _log.warning("login throttled", key=params.key, ip=caller.ip)
         message = "too many logins; wait a little"
@@ -265,7 +266,7 @@ def _login(call: Call, params: wire.LoginParams) -> None:
         return
     key = exchange.keys.verify(params.key, challenge, params.timestamp_us, params.signature)
     if key is None:
-        exchange.limiter.key_failed(params.key, now_ns)
+        exchange.limiter.key_failed(group, params.key, now_ns)
         _log.warning("login failed", key=params.key, ip=caller.ip)
         _deny_login(call, "login_failed", "unknown key or wrong signature")
     elif key.account not in exchange.engine.accounts:

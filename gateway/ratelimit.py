@@ -21,7 +21,8 @@ is forgotten, which fills it."""
 IP_LOGINS: Final = Rate(per_second=2, burst=60)
 """Login attempts per IP address."""
 KEY_FAILURES: Final = Rate(per_second=1, burst=20)
-"""Failed logins per key, known or unknown. While they are used up the key cannot log in at all."""
+"""Failed logins per key, known or unknown, from one address. While they are used up the key cannot log in from there. Elsewhere
+it can: whoever knows a key's id must not be able to lock its owner out."""
 REFUSALS: Final = Rate(per_second=100, burst=2_000)
 """Rate-limit refusals that one socket may collect before it is closed as a flood."""
 PROTOCOL_ERRORS: Final = Rate(per_second=10, burst=100)
@@ -130,7 +131,7 @@ class Table(Generic[K, B]):
 
 
 class Limiter:
-    """Every budget of the exchange: by account, by address (IPv6: by /64 network), by key that failed to log in."""
+    """Every budget of the exchange: by account, by address (IPv6: by /64 network), by address and key that failed to log in."""
 
     def __init__(
         self,
@@ -141,14 +142,14 @@ class Limiter:
     ) -> None:
         self.accounts: Table[int, AccountBudget] = Table(lambda: AccountBudget(rates), idle_max)
         self.addresses: Table[str, AddressBudget] = Table(lambda: AddressBudget(rates, ip_logins), idle_max)
-        self.keys: Table[str, Bucket] = Table(lambda: Bucket(key_failures), idle_max)
+        self.keys: Table[tuple[str, str], Bucket] = Table(lambda: Bucket(key_failures), idle_max)
 
-    def key_wait_ms(self, key_id: str, now_ns: int) -> int:
-        """How long logins of ``key_id`` are refused after failures; 0 when they are not."""
-        bucket = self.keys.peek(key_id)
+    def key_wait_ms(self, group: str, key_id: str, now_ns: int) -> int:
+        """How long logins of ``key_id`` from the address ``group`` are refused after failures; 0 when they are not."""
+        bucket = self.keys.peek((group, key_id))
         return bucket.wait_ms(now_ns) if bucket is not None else 0
 
-    def key_failed(self, key_id: str, now_ns: int) -> None:
-        """Count a failed login of ``key_id``."""
-        self.keys.acquire(key_id).take(now_ns)
-        self.keys.release(key_id)
+    def key_failed(self, group: str, key_id: str, now_ns: int) -> None:
+        """Count a failed login of ``key_id`` from there."""
+        self.keys.acquire((group, key_id)).take(now_ns)
+        self.keys.release((group, key_id))

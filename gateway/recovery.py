@@ -33,6 +33,7 @@ from engine.limits import Limits
 from engine.snapshot import dump, hash_of, restore, state_hash
 from gateway.collector import paused
 from gateway.journal import (
+    SEQ_DIGITS,
     Journal,
     JournalCorrupt,
     JournalError,
@@ -104,7 +105,7 @@ class SnapshotHeader(msgspec.Struct, frozen=True):
 
 def snapshot_paths(data_dir: Path) -> list[Path]:
     """Snapshot files, newest first."""
-    return sorted((data_dir / SNAPSHOTS).glob("snapshot-*.bin"), reverse=True)
+    return sorted((data_dir / SNAPSHOTS).glob(f"snapshot-{SEQ_DIGITS}.bin"), reverse=True)
 
 
 def read_snapshot(path: Path) -> tuple[SnapshotHeader, Engine]:
@@ -123,7 +124,10 @@ def read_snapshot(path: Path) -> tuple[SnapshotHeader, Engine]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SnapshotError(f"{path} is damaged: its header cannot be read") from error
     if header.format != SNAPSHOT_FORMAT:
-        raise SnapshotError(f"{path} has snapshot format {header.format}, this program reads format {SNAPSHOT_FORMAT}")
+        raise SnapshotError(
+            f"{path} has snapshot format {header.format}, this program reads format {SNAPSHOT_FORMAT}: the journal does "
+            f"instead, and `hashpit snapshot` makes one of this format"
+        )
     start = len(line) + _CHECKSUM_BYTES
     if _checksum(line) != data[len(line) : start]:
         raise SnapshotError(f"{path} is damaged: its checksum does not match its header")

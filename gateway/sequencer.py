@@ -1,7 +1,8 @@
 """The sequencer: the only writer. Stamps commands, applies them, and lets nobody hear of them before they are durable.
 
     submit -> stamp seq and ts_ns -> engine.apply at once -> gather
-    one batch per loop turn -> the worker runs journal.append elsewhere, while the loop serves and the next batch gathers
+    one batch per loop turn -> journal.append, at once if the disk is fast: what comes meanwhile waits in the sockets and is
+    the next batch. If it is slow, a thread runs it, while the loop serves and the next batch gathers (worker.py)
     batch durable -> per entry, in order: on_durable (feeds), done (the reply), reads that waited for it; then on_batch (flush)
 
 Applying before the commit keeps the answer ready for the moment the disk is done; nothing is lost by it, because after a
@@ -23,8 +24,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 from engine.commands import Command, Entry, Tick
 from engine.events import Event
-from gateway.journal import PAYLOAD_HEADER, encode_entry, finish_payload
-from gateway.worker import Loop, ThreadWorker, Timer, Worker
+from gateway.journal import PAYLOAD_HEADER, encode_entry, encode_into, finish_payload
+from gateway.worker import DiskWorker, Loop, Timer, Worker
 
 QUEUE_MAX: Final = 65_536
 """Entries that may wait to become durable; past it ``submit`` raises Overloaded."""
@@ -133,6 +134,7 @@ class Sequencer:
         self._append_error: BaseException | None = None
         self._turn_scheduled = False
         self._open = False
+        self._closed = False
         self._failure: BaseException | None = None
         self._failure_told = False
         self._drains: list[Any] = []
@@ -142,10 +144,9 @@ class Sequencer:
         self._worker: Worker
 
     def start(self, worker: Worker | None = None, loop: Loop | None = None) -> None:
-        """Begin to take commands, once. ``worker`` runs the commits, by default in a thread; ``loop`` is the running event
-        loop by default."""
+        """Begin to take commands, once. ``worker`` runs the commits; ``loop`` is the running event loop by default."""
         self._loop = loop if loop is not None else asyncio.get_running_loop()
-        self._worker = worker if worker is not None else ThreadWorker()
+        self._worker = worker if worker is not None else DiskWorker()
         self._worker.start(self._loop)
         self._open = True
         self._arm_due_timer()
@@ -175,7 +176,11 @@ class Sequencer:
         batch = self._gathering
         start = len(batch.payload)
         # Encoded before it is applied: what cannot be journaled must not change the engine.
-        encode_entry(entry, batch.payload)
+        try:
+            encode_into(entry, batch.payload, -1)
+        except (OverflowError, ValueError, TypeError):
+            del batch.payload[start:]
+            encode_entry(entry, batch.payload)
         try:
             events = self._engine.apply(entry)
         except BaseException as error:
@@ -190,8 +195,7 @@ class Sequencer:
         if len(batch.items) >= self._batch_entries_max:
             self._next_batch(len(batch.payload))
         if not self._turn_scheduled and self._in_flight is None:
-            self._turn_scheduled = True
-            self._loop.call_soon(self._turn)
+            self._schedule_turn()
 
     def after_durable(self, fn: Callable[[], None]) -> None:
         """Call ``fn`` once everything applied so far is durable and published: right behind the last such entry's ``done``
@@ -247,6 +251,7 @@ class Sequencer:
     def close(self) -> None:
         """Take no more commands and end the worker; waits for a commit in flight. Undrained entries are never published."""
         self._open = False
+        self._closed = True
         self._disarm_due_timer()
         self._worker.close()
 
@@ -261,6 +266,16 @@ class Sequencer:
         del batch.payload[keep_bytes:]
         return self._gathering
 
+    @property
+    def _pending(self) -> bool:
+        """Whether there is a batch to commit."""
+        return bool(self._full or self._gathering.items)
+
+    def _schedule_turn(self) -> None:
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._turn)
+
     def _turn(self) -> None:
         """The end of a loop turn in which something was submitted and no commit was in flight."""
         self._turn_scheduled = False
@@ -268,7 +283,7 @@ class Sequencer:
 
     def _commit_next(self) -> None:
         """Give the oldest batch to the idle worker; with nothing left, tell a failure that waited for it."""
-        if self._in_flight is not None:
+        if self._in_flight is not None or self._closed:
             return
         if self._full:
             batch = self._full.popleft()
@@ -281,8 +296,12 @@ class Sequencer:
             return
         self._in_flight = batch
         finish_payload(batch.payload, len(batch.items))
-        self._worker.put(self._append, self._appended)
         self._arm_due_timer()
+        if self._worker.fast:
+            self._worker.run(self._append)
+            self._committed()
+        else:
+            self._worker.put(self._append, self._committed)
 
     def _append(self) -> None:
         """The worker's job: make the batch in flight durable."""
@@ -293,21 +312,22 @@ class Sequencer:
         except BaseException as raised:
             self._append_error = raised
 
-    def _appended(self) -> None:
+    def _committed(self) -> None:
         """The batch in flight is durable, or failed."""
         batch = self._in_flight
-        if self._failure_told or batch is None:
+        if self._failure_told or self._closed or batch is None:
             return
         if self._append_error is not None:
             self._fail(self._append_error)
             return
-        # The disk gets its next batch before this one is published, so that both are busy.
         self._in_flight = None
-        if self._full or self._gathering.items:
+        overlap = self._pending and not self._worker.fast
+        if overlap:
+            # The slow disk gets its next batch before this one is published, so that both are busy.
             self._commit_next()
         self._publish(batch)
-        if self._failure is not None:
-            self._commit_next()
+        if not overlap and (self._pending or self._failure is not None):
+            self._schedule_turn()
         if self._published_seq == self._seq:
             self._wake_drains()
 
@@ -339,8 +359,7 @@ class Sequencer:
         # The engine's state may be half changed: nobody may read it any more.
         self._reads.clear()
         if not self._turn_scheduled and self._in_flight is None:
-            self._turn_scheduled = True
-            self._loop.call_soon(self._turn)
+            self._schedule_turn()
 
     def _fail(self, error: BaseException) -> None:
         """Stop at once and for good."""

@@ -17,6 +17,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
 from picows import (
@@ -36,7 +37,7 @@ from gateway import log
 from gateway.auth import address_group
 from gateway.channels.base import CONFLATE_BYTES
 from gateway.codec import Codec, negotiate
-from gateway.config import ConfigError, ServerConfig
+from gateway.config import ConfigError, ServerConfig, is_address
 from gateway.exchange import Exchange
 from gateway.outbox import PONG, Outbox, Outgoing, framed
 from gateway.session import Session
@@ -64,6 +65,7 @@ BACKLOG: Final = 1_024
 REASON_BYTES_MAX: Final = 123
 """Longest reason that fits a close frame."""
 
+_CLOSE: Final = WSMsgType.CLOSE
 # Codes that may not travel in a close frame.
 _LOCAL_CODES: Final = frozenset({1004, 1005, 1006, 1015})
 
@@ -133,7 +135,6 @@ class Connection(WSListener):
         "_forwarded_for",
         "_kind",
         "_parts",
-        "_parts_bytes",
         "_server",
         "_session",
         "_stalled_ns",
@@ -150,9 +151,8 @@ class Connection(WSListener):
         self._kind = WSMsgType.BINARY if codec.binary else WSMsgType.TEXT
         self._session: Session | None = None
         self._closing = False
-        # The fragments of an unfinished message; None between messages.
-        self._parts: list[bytes] | None = None
-        self._parts_bytes = 0
+        # What has come of an unfinished message; None between messages. Bytes and no list: fragments may be empty, and many.
+        self._parts: bytearray | None = None
         self._extra_frames = 0
         # Since when more than CONFLATE_BYTES were unsent; 0 while they are not.
         self._stalled_ns = 0
@@ -225,14 +225,15 @@ class Connection(WSListener):
             self._session.opened(now_ns)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        # Once per message: reading an attribute of a frame, or a member of an enum by its class, costs as much as a method.
         kind = frame.msg_type
-        if kind is WSMsgType.CLOSE:
+        if kind is _CLOSE:
             self._peer_closed(frame)
         elif self._closing or self._session is None:
             return
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             self.end(Close.PROTOCOL, "reserved bits are set")
-        elif kind is self._kind and frame.fin and self._parts is None:
+        elif kind is self._kind and self._parts is None and frame.fin:
             self._receive(frame.get_payload_as_bytes())
         else:
             self._extra_frame(kind, frame)
@@ -277,20 +278,19 @@ class Connection(WSListener):
             wanted = "binary" if self._codec.binary else "text"
             self.end(Close.UNSUPPORTED, f"this socket speaks {wanted} frames")
         else:
-            self._parts, self._parts_bytes = [], 0
+            self._parts = bytearray()
             self._fragment(frame)
 
     def _fragment(self, frame: WSFrame) -> None:
         if self._parts is None:
             self.end(Close.PROTOCOL, "a continuation of nothing")
             return
-        self._parts_bytes += frame.payload_size
-        if self._parts_bytes > FRAME_BYTES_MAX:
+        if len(self._parts) + frame.payload_size > FRAME_BYTES_MAX:
             self.end(Close.TOO_BIG, f"a message has at most {FRAME_BYTES_MAX} bytes")
             return
-        self._parts.append(frame.get_payload_as_bytes())
+        self._parts += frame.get_payload_as_bytes()
         if frame.fin:
-            payload = b"".join(self._parts)
+            payload = bytes(self._parts)
             self._parts = None
             self._receive(payload)
 
@@ -373,9 +373,10 @@ class Server:
             **timeouts,
         )
         self._accepting = True
-        host = f"[{config.host}]" if ":" in config.host else config.host or "0.0.0.0"  # noqa: S104
+        address, port = self._door.getsockname()[:2]
+        host = config.host or address
         scheme = "wss" if self._tls else "ws"
-        self.url = f"{scheme}://{host}:{self._door.getsockname()[1]}{PATH}"
+        self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
 
     async def _bind(self) -> Door:
         config = self._config
@@ -429,15 +430,19 @@ class Server:
         if "upgrade" in words:
             request.headers["Connection"] = "upgrade"
         extra = {"Sec-WebSocket-Protocol": codec.subprotocol} if offered else {}
-        forwarded_for = request.headers.get("X-Forwarded-For", "") if self._proxies else ""
+        # Some proxies add a line of their own behind what the client sent, some go on in its line: the last address counts.
+        forwarded_for = ",".join(request.headers.getall("X-Forwarded-For", [])) if self._proxies else ""
         return WSUpgradeResponseWithListener(
             WSUpgradeResponse.create_101_response(extra), Connection(self, codec, forwarded_for)
         )
 
     def client_ip(self, peer: str, forwarded_for: str) -> str:
-        """The client's address: the peer's, or what a trusted proxy says in front of it."""
-        if peer in self._proxies and forwarded_for:
-            return forwarded_for.rpartition(",")[2].strip()
+        """The client's address: the peer's, or what a trusted proxy says last. One that names no address speaks for itself."""
+        peer = peer.removeprefix("::ffff:")  # IPv4, seen through a door that takes both
+        if peer in self._proxies:
+            named = forwarded_for.rpartition(",")[2].strip()
+            if is_address(named):
+                return named
         return peer
 
     def next_name(self) -> str:
@@ -517,15 +522,19 @@ class Server:
 
 
 def tls_context(config: ServerConfig) -> ssl.SSLContext | None:
-    """TLS 1.2 or newer as configured; None for plain sockets. Raises ConfigError."""
+    """TLS 1.2 or newer as configured; None for plain sockets. Raises ConfigError, for a key that everybody may use too."""
     if not config.tls_certificate:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # work for the server at a client's whim
     try:
         context.load_cert_chain(config.tls_certificate, config.tls_key)
+        mode = Path(config.tls_key).stat().st_mode & 0o777
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"server.tls_certificate, server.tls_key: cannot be used: {error}") from error
+    if mode & 0o007:
+        raise ConfigError(f"server.tls_key: everybody may use {config.tls_key} (mode {mode:04o}); chmod 600 it")
     return context
 
 

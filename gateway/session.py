@@ -287,6 +287,7 @@ class Session:
             call.error(ErrorCode.LOGIN_REQUIRED, "login_required", f"{name} takes a login")
         elif key is not None and method.permissions and method.permissions.isdisjoint(key.permissions):
             needed = " or ".join(sorted(method.permissions))
+            _log.warning("permission refused", connection=self.connection, key=key.key_id, account=self.account, method=name)
             call.error(ErrorCode.PERMISSION, "permission", f"the key lacks the permission {needed}")
         else:
             if params is None:

@@ -34,7 +34,7 @@ from hashpit import __version__
 from hashpit.book import Book
 from hashpit.client import DEFAULT_URL, Client
 from hashpit.errors import HashpitError, RateLimited, Unknown
-from hashpit.explain import error_object, explain, when
+from hashpit.explain import error_object, explain, printable, when
 from hashpit.keys import Key, generate
 from hashpit.keys import load as load_key
 from hashpit.replay import command as replay_command
@@ -66,7 +66,10 @@ app.add_typer(destinations_app, name="destination")
 PIPE_COLUMNS = 200
 """Width of tables that do not go to a terminal, so that nothing in them is cut."""
 
-out = Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
+# What the exchange says is text, never markup.
+out = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, markup=False, emoji=False)
+_IN_JSON = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+"""What JSON may carry as it is, and a terminal takes for a command or for another direction of writing."""
 T = TypeVar("T")
 
 
@@ -129,9 +132,9 @@ class State(StrEnum):
 def fail(message: str, code: int = 1, error: dict[str, Any] | None = None) -> NoReturn:
     """End with a line on standard error; under ``--json`` that is ``{"error": ...}``."""
     if json_wanted.get():
-        typer.echo(msgspec.json.encode({"error": {**(error or {}), "message": message}}), err=True)
+        typer.echo(json_text({"error": {**(error or {}), "message": message}}), err=True)
     else:
-        typer.echo(f"hashpit: {message}", err=True)
+        typer.echo(f"hashpit: {printable(message)}", err=True)
     raise typer.Exit(code)
 
 
@@ -187,8 +190,12 @@ async def surely(client: Client, command: Coroutine[Any, Any, T]) -> T:
         return cast(T, await client.retry(unknown))
 
 
+def json_text(value: object) -> str:
+    return msgspec.json.encode(value).decode().translate(_IN_JSON)
+
+
 def print_json(value: object) -> None:
-    typer.echo(msgspec.json.encode(value).decode())
+    typer.echo(json_text(value))
 
 
 def show(value: object, as_json: bool, table: Callable[[], Table | str]) -> None:
@@ -196,7 +203,8 @@ def show(value: object, as_json: bool, table: Callable[[], Table | str]) -> None
     if as_json:
         print_json(value)
     else:
-        out.print(table())
+        told = table()
+        out.print(told if isinstance(told, Table) else "\n".join(map(printable, told.split("\n"))))
 
 
 def rows(title: str, columns: Sequence[str], lines: Iterable[Sequence[object]]) -> Table:
@@ -205,7 +213,7 @@ def rows(title: str, columns: Sequence[str], lines: Iterable[Sequence[object]]) 
     for column in columns:
         table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
     for line in lines:
-        table.add_row(*(str(cell) for cell in line))
+        table.add_row(*(printable(str(cell)) for cell in line))
     return table
 
 
@@ -739,11 +747,11 @@ def _picture(info: MarketInfo, book: Book, trades: list[wire.TradeView], connect
         tape.add_column(column, justify="right")
     for trade in trades:
         style = "green" if trade.aggressor_side == "buy" else "red"
-        tape.add_row(when(trade.ts_us)[11:], Text(trade.price, style=style), trade.qty)
+        tape.add_row(when(trade.ts_us)[11:], Text(printable(trade.price), style=style), printable(trade.qty))
     side_by_side = Table.grid(padding=(0, 4))
     side_by_side.add_row(levels, tape)
     verified = "verified" if book.synced else f"not current: {book.trouble}"
-    state = f"{info.market}   gate {when(info.gate_us)}   seq {book.seq} {verified}"
+    state = printable(f"{info.market}   gate {when(info.gate_us)}   seq {book.seq} {verified}")
     return Group(Text(state if connected else f"{state}   reconnecting", style="bold"), side_by_side, Text("Ctrl-C to stop"))
 
 
@@ -823,7 +831,7 @@ def _show_order(order: wire.OrderResult, as_json: bool) -> None:
         return print_json(order)
     repeat = "   (placed before: this is its first outcome)" if order.repeat else ""
     filled = f"filled {order.filled_qty}, remaining {order.remaining_qty}"
-    out.print(f"order {order.order_id} {order.status}: {order.qty} at {order.price}, {filled}{repeat}")
+    out.print(printable(f"order {order.order_id} {order.status}: {order.qty} at {order.price}, {filled}{repeat}"))
     if order.fills:
         lines = [(fill.trade_id, fill.price, fill.qty, fill.fee, fill.liquidity) for fill in order.fills]
         out.print(rows("fills", ["trade>", "price>", "qty>", "fee (BTC)>", "as"], lines))

@@ -87,7 +87,7 @@ def create(data: Path, config: str) -> Path:
     for path in (data / CONFIG_FILE, admin):
         if path.exists():
             raise FileExistsError(f"{path} exists; an exchange lives there already")
-    data.mkdir(parents=True, exist_ok=True)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
     data.chmod(0o700)  # one that was there already, too: keys and journal are for nobody else
     private, public = generate()
     key, _ = KeyStore(data).add(
@@ -98,6 +98,7 @@ def create(data: Path, config: str) -> Path:
         created_us=time.time_ns() // 1_000,
     )
     Key(key.key_id, "ed25519", private_key=private).save(admin)
+    (data / CONFIG_FILE).touch(mode=0o600)
     (data / CONFIG_FILE).write_text(config, encoding="utf-8")
     return admin
 

@@ -453,7 +453,8 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
         return
     part = path.with_name(f"{path.name}.part")
     try:
-        with part.open("wb") as file:
+        part.unlink(missing_ok=True)
+        with part.open("xb") as file:  # a new file, wherever a link of that name led
             yield file
         part.replace(path)
     finally:

@@ -130,7 +130,7 @@ class Server:
         self.environment: dict[str, str] = {}
         """Variables that the process gets besides this one's."""
         self._process: subprocess.Popen[str] | None = None
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         (data_dir / CONFIG_FILE).write_text(config_text or config())
         permissions: list[Permission] = ["read", "admin", "meter"]
         key, _ = KeyStore(data_dir).add(OPERATOR, permissions, public_key=self.operator.public_key, label="tests")

@@ -18,13 +18,7 @@ from hashpit import build
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-LOCKS = [
-    "requirements.txt",
-    "requirements-dev.txt",
-    "requirements-research.txt",
-    "requirements-bench.txt",
-    "requirements-fuzz.txt",
-]
+LOCKS = [f"requirements{kind}.txt" for kind in ("", "-dev", "-research", "-bench", "-audit", "-fuzz")]
 
 
 def hot_modules() -> list[str]:

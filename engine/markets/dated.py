@@ -16,7 +16,7 @@ of them about once in 700 deliveries; a fixed tolerance alone would punish small
 from math import isqrt
 from typing import Final
 
-from engine.accounts import Position
+from engine.accounts import Listing, Position
 from engine.book import Book
 from engine.ledger import Terms, share_ceil
 from engine.limits import BPS, FEE_MAX_BPS, SECOND_NS, SYMBOL_CHARS_MAX, Limits
@@ -87,7 +87,7 @@ def _is_step(text: str) -> bool:
     return plain and digits.strip("0") != ""
 
 
-class Market:
+class Market(Listing):
     """One listed market: its terms, book, and everybody's positions."""
 
     __slots__ = (
@@ -102,14 +102,13 @@ class Market:
         "reduce_only_orders",
         "spec",
         "state",
-        "symbol",
         "terms",
         "trade_id",
     )
 
     def __init__(self, spec: MarketSpec) -> None:
         self.spec: MarketSpec = spec
-        self.symbol: str = spec.symbol
+        self.symbol = spec.symbol
         self.price_min: int = spec.price_min
         self.price_max: int = spec.price_max
         self.qty_max: int = spec.qty_max

@@ -1,10 +1,11 @@
 """The book on its own: what each method does, what it refuses, and that it matches as a list of orders would."""
 
+import itertools
 import random
 
 import pytest
 
-from engine.bare import BareBook
+from engine.bare import SLOTS, SPARE_MAX, BareBook
 
 
 def test_limit_ioc_market_cancel() -> None:
@@ -20,7 +21,7 @@ def test_limit_ioc_market_cancel() -> None:
     assert book.cancel(6) == 2
     assert book.cancel(6) == 0
     assert list(book.market(7, True, 1)) == []
-    assert (book.best_bid, book.best_ask, book.orders) == (0, 0, {})
+    assert (book.best_bid, book.best_ask, len(book)) == (0, 0, 0)
 
 
 def test_amend_keeps_the_place_only_for_less_at_the_same_price() -> None:
@@ -33,7 +34,7 @@ def test_amend_keeps_the_place_only_for_less_at_the_same_price() -> None:
     assert book.ioc(9, True, 50, 10) == [(3, 50, 10)]
     book.limit(4, True, 40, 5)
     assert book.amend(2, 40, 11) == [(4, 40, 5)]
-    assert (book.best_bid, book.best_ask, book.orders[2].remaining) == (0, 40, 6)
+    assert (book.best_bid, book.best_ask, book.remaining(2)) == (0, 40, 6)
 
 
 def test_mistakes_change_nothing() -> None:
@@ -55,8 +56,9 @@ def test_mistakes_change_nothing() -> None:
     assert (book.bids_best_first(), book.asks_best_first()) == ([(10, 10)], [])
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_matches_as_a_sorted_list_of_orders(seed: int) -> None:
+# steps of a power of two share one place of the book's table, steps of a prime one slot of the table of orders
+@pytest.mark.parametrize(("seed", "step"), [(0, 1), (1, 1), (2, 1 << 20), (3, SLOTS[3] * SLOTS[4]), (4, 10**30)])
+def test_matches_as_a_sorted_list_of_orders(seed: int, step: int) -> None:
     rng = random.Random(seed)
     book = BareBook()
     resting: list[list[int]] = []  # [is_buy, price, place in time, order_id, qty]
@@ -80,8 +82,8 @@ def test_matches_as_a_sorted_list_of_orders(seed: int) -> None:
             resting.append([is_buy, price, now, order_id, qty])
         return fills
 
-    for now in range(1, 3_000):
-        is_buy, price, qty = rng.random() < 0.5, rng.randint(1, 30), rng.randint(1, 20)
+    for now in range(step, 3_000 * step, step):
+        is_buy, price, qty = rng.random() < 0.5, rng.randint(1, 30) * step, rng.randint(1, 20)
         chosen = rng.choice(resting) if resting else None
         chance = rng.random()
         if chance < 0.6 or chosen is None:
@@ -89,7 +91,7 @@ def test_matches_as_a_sorted_list_of_orders(seed: int) -> None:
         elif chance < 0.7:
             assert list(book.ioc(now, is_buy, price, qty)) == enter(now, now, is_buy, price, qty, False)
         elif chance < 0.75:
-            assert list(book.market(now, is_buy, qty)) == enter(now, now, is_buy, 31 if is_buy else 0, qty, False)
+            assert list(book.market(now, is_buy, qty)) == enter(now, now, is_buy, 31 * step if is_buy else 0, qty, False)
         elif chance < 0.85:
             resting.remove(chosen)
             assert book.cancel(chosen[3]) == chosen[4]
@@ -104,4 +106,39 @@ def test_matches_as_a_sorted_list_of_orders(seed: int) -> None:
             for order in best_first(side):
                 expected[order[1]] = expected.get(order[1], 0) + order[4]
             assert levels == list(expected.items())
-    assert {order[3] for order in resting} == set(book.orders)
+    assert len(book) == len(resting)
+    assert {order[3]: order[4] for order in resting} == {order[3]: book.remaining(order[3]) for order in resting}
+
+
+def test_more_orders_than_slots() -> None:
+    book = BareBook()
+    ids = [*range(-1_500, 1_500), *range(2**70, 2**70 + 1_500)]
+    for number, order_id in enumerate(ids):
+        assert len(book) == number
+        book.limit(order_id, True, 1 + order_id % 7, 1 + number)
+    assert [book.remaining(order_id) for order_id in ids] == [1 + number for number in range(len(ids))]
+    random.Random(1).shuffle(ids)
+    for order_id in ids:
+        left = book.remaining(order_id)
+        assert left > 0
+        assert (book.cancel(order_id), book.remaining(order_id), book.cancel(order_id)) == (left, 0, 0)
+    assert len(book) == 0
+
+
+def test_sizes_of_the_table_are_primes() -> None:
+    for slots, larger in itertools.pairwise(SLOTS):
+        assert 1.9 * slots < larger < 2.5 * slots
+    for slots in SLOTS:
+        assert all(slots % divisor for divisor in range(2, 5_000) if divisor * divisor <= slots)
+
+
+def test_only_so_many_spare_orders_are_kept() -> None:
+    book = BareBook()
+    for _ in range(2):
+        for order_id in range(3 * SPARE_MAX):
+            book.limit(order_id, False, 5, 1)
+        for order_id in range(3 * SPARE_MAX):
+            assert book.cancel(order_id) == 1
+        assert len(book._spare) == SPARE_MAX
+        for spare in book._spare:
+            assert (spare.level, spare.prev, spare.next, spare.chained) == (None, None, None, None)

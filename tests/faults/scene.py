@@ -69,6 +69,11 @@ class Scene(Campaign):
         await self.server.start()
         await self._prepare()
 
+    async def kills(self, count: int) -> None:
+        """Rounds of the crash campaign: trade, SIGKILL, start again, audit."""
+        for _ in range(count):
+            await self._round()
+
     async def trade(self, seconds: float) -> None:
         """Some trading that nothing happens to."""
         await self.trade_through(lambda: asyncio.sleep(seconds))
@@ -115,10 +120,14 @@ class Scene(Campaign):
         """The same server went through it: what had no answer is asked again, and everybody is audited."""
         assert self.server.is_running, f"the server is gone: {self.last_line()}"
         for trader in self.traders:
-            assert trader.client is not None
-            if trader.client.close_code is not None:
-                await trader.connect(self.server)
             await trader.settle()
+        await self._audit()
+
+    async def restart(self) -> None:
+        """Start a server that was stopped; its traders, who were gone, connect and are audited."""
+        await self.server.start()
+        for trader in self.traders:
+            await trader.connect(self.server)
         await self._audit()
 
     async def end(self) -> None:
@@ -197,7 +206,7 @@ def small_disk(directory: Path, mebibytes: int) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(place)], capture_output=True, text=True
     )
     if mounted.returncode:
-        raise Unable(f"a file system cannot be mounted: {mounted.stderr.strip()}")
+        raise Unable(f"a file system cannot be mounted: {mounted.stderr.partition(chr(10))[0]}")
     try:
         yield place
     finally:

@@ -23,7 +23,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 CORPUS: Final = Path(__file__).with_name("corpus")
 WORK: Final = ROOT / ".fuzz"
 """What fuzzers find and learn on this machine; not part of the project."""
-TARGETS: Final = ("codec", "session", "frames", "journal", "snapshot", "flow", "config", "keys")
+TARGETS: Final = ("codec", "session", "frames", "upgrade", "journal", "snapshot", "flow", "config", "keys")
 INPUT_S_MAX: Final = 5
 """An input that takes longer is a finding."""
 SHARED_MEMORY: Final = Path("/dev/shm")

@@ -47,6 +47,12 @@ def test_the_template_spells_out_the_defaults(tmp_path: Path) -> None:
         ("[server]\nhost = '0.0.0.0'", "server.host: '0.0.0.0' is not loopback"),
         ("[server]\nhost = ''", "server.host: '' is not loopback"),
         ("[server]\nhost = 'exchange.example'", "server.host: 'exchange.example' is not loopback"),
+        ("[server]\ntrusted_proxies = ['::1', 'proxy']", "server.trusted_proxies[1]: 'proxy' is not an IP address"),
+        ("[server]\ntrusted_proxies = ['10.0.0.0/8']", "server.trusted_proxies[0]: '10.0.0.0/8' is not an IP address"),
+        ("[server]\norigins = ['https://a.example/']", "server.origins[0]: 'https://a.example/' is not what browsers send"),
+        ("[server]\norigins = ['https://A.example']", "server.origins[0]: 'https://A.example' is not what browsers send"),
+        ("[server]\norigins = ['null']", "server.origins[0]: 'null' is not what browsers send"),
+        ("[server]\norigins = ['*']", "server.origins[0]: '*' is not what browsers send"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, problem: str) -> None:
@@ -88,7 +94,7 @@ def test_json_log_is_one_object_per_line(stream: io.StringIO) -> None:
     logging.getLogger("asyncio").warning("from a library")
     first, second = (json.decode(line) for line in stream.getvalue().splitlines())
     assert (first["event"], first["part"], first["level"]) == ("login failed", "auth", "info")
-    assert first["key"] == "k1\\x0aforged line"
+    assert first["key"] == "k1\\nforged line"
     assert first["timestamp"].endswith("Z")
     assert (first["signature"], first["secret"]) == ("(hidden)", "(hidden)")
     assert (second["event"], second["level"]) == ("from a library", "warning")
@@ -96,11 +102,25 @@ def test_json_log_is_one_object_per_line(stream: io.StringIO) -> None:
 
 def test_console_log_cannot_be_forged_either(stream: io.StringIO) -> None:
     log.configure("console", "info", stream)
-    log.get("server").warning("origin refused", origin="https://x\r\n2026 [info] all is well \x1b[2J")
+    log.get("server").warning("origin refused", origin="https://x\r\n2026 [info] all is well \x1b[2J\x9b\u202e\udc9b")
     lines = stream.getvalue().splitlines()
     assert len(lines) == 1
-    assert "x0a2026 [info] all is well" in lines[0]
-    assert "\x1b" not in lines[0]
+    assert r"\n2026 [info] all is well \\x1b[2J\\x9b\\u202e\\udc9b" in lines[0]
+    assert lines[0].isprintable()
+
+
+def test_the_text_of_an_exception_cannot_forge_a_line_on_the_console(stream: io.StringIO) -> None:
+    log.configure("console", "info", stream)
+    try:
+        raise ValueError("boom\n2026-11-25T12:00:00Z [info     ] all is well\x1b[2J")
+    except ValueError:
+        log.get("server").exception("session failed")
+    first, *more = stream.getvalue().splitlines()
+    assert "session failed" in first
+    assert any("all is well" in line for line in more)
+    for line in more:
+        assert not line or line.startswith("  ")
+        assert line.isprintable()
 
 
 def test_a_traceback_is_part_of_the_event(stream: io.StringIO) -> None:

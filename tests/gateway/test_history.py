@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from engine.accounts import Order
-from engine.commands import Amend, Cancel, Place
+from engine.commands import Amend, Cancel, CancelAll, Place
 from engine.types import OrderStatus, OrderType, PostOnly, SelfTradePrevention, Side, TimeInForce
 from gateway import history as history_module
 from gateway.history import History
@@ -126,3 +126,16 @@ def test_fills_are_bounded(stage: Stage) -> None:
     assert len(fills) == history_module.FILLS_MAX
     assert fills[0][0].trade_id == history_module.FILLS_MAX + 5
     assert len(stage.exchange.history.fills(maker, None, 7)) == 7
+
+
+def test_an_account_without_open_orders_takes_no_room(stage: Stage) -> None:
+    maker, taker = busy(stage)
+    open_orders = stage.exchange.history._open
+    assert {account: set(orders) for account, orders in open_orders.items()} == {
+        account: set(stage.engine.accounts[account].orders)
+        for account in (maker, taker)
+        if stage.engine.accounts[account].orders
+    }
+    stage.do(CancelAll(maker, ""))
+    stage.do(CancelAll(taker, ""))
+    assert open_orders == {}

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from gateway.codec import JSON, MSGPACK
-from gateway.outbox import BACKLOG_BYTES_MAX, BINARY, PONG, TEXT, Outbox, Outgoing, framed
+from gateway.outbox import BACKLOG_BYTES_MAX, BINARY, HEADER_SIZES, PONG, TEXT, Outbox, Outgoing, framed
 from tests.gateway.peer import payloads
 
 
@@ -165,6 +165,8 @@ def test_a_closed_outbox_drops_everything() -> None:
         (0, b"\x00"),
         (125, b"\x7d"),
         (126, b"\x7e\x00\x7e"),
+        (HEADER_SIZES - 1, b"\x7e" + struct.pack(">H", HEADER_SIZES - 1)),
+        (HEADER_SIZES, b"\x7e" + struct.pack(">H", HEADER_SIZES)),
         (65_535, b"\x7e\xff\xff"),
         (65_536, b"\x7f" + struct.pack(">Q", 65_536)),
         (2**20, b"\x7f" + struct.pack(">Q", 2**20)),

@@ -115,14 +115,15 @@ def test_letting_go_does_not_refill() -> None:
 
 def test_failed_logins_of_a_key_are_counted_whether_or_not_there_is_such_a_key() -> None:
     limiter = Limiter(RateConfig(), key_failures=Rate(per_second=1, burst=2), idle_max=2)
-    assert limiter.key_wait_ms("k-any", NOW) == 0
-    limiter.key_failed("k-any", NOW)
-    assert limiter.key_wait_ms("k-any", NOW) == 0
-    limiter.key_failed("k-any", NOW)
-    assert limiter.key_wait_ms("k-any", NOW) == 1_000
-    assert limiter.key_wait_ms("k-other", NOW) == 0
+    assert limiter.key_wait_ms("192.0.2.7", "k-any", NOW) == 0
+    limiter.key_failed("192.0.2.7", "k-any", NOW)
+    assert limiter.key_wait_ms("192.0.2.7", "k-any", NOW) == 0
+    limiter.key_failed("192.0.2.7", "k-any", NOW)
+    assert limiter.key_wait_ms("192.0.2.7", "k-any", NOW) == 1_000
+    assert limiter.key_wait_ms("192.0.2.7", "k-other", NOW) == 0
+    assert limiter.key_wait_ms("192.0.2.8", "k-any", NOW) == 0
     for number in range(10):
-        limiter.key_failed(f"k-{number}", NOW)
+        limiter.key_failed("192.0.2.7", f"k-{number}", NOW)
     assert len(limiter.keys) == 2
 
 

@@ -1,69 +1,219 @@
-"""The recorded journal, its hashes, and how to record them anew.
+"""What each version wrote, kept for ever: ``tests/golden/<version>/``, and how to record this version's.
 
-    python -m tests.golden.record              new hashes for the journal as it is: the state or events changed on purpose
-    python -m tests.golden.record journal      a new journal as well
+    python -m tests.golden.record            this version's recording; its journal stays as it is if there is one
+    python -m tests.golden.record journal    with a new journal
 
-``journal.jsonl`` holds the limits in its first line, then an entry per line, as the journal's arrays. A change of
-``hashes.json`` in a commit means that old journals replay to another state: say why, and raise ``engine.snapshot.FORMAT``
-when it is the snapshot's layout that changed.
+A recording is a data directory as that version left it: an archive, ``journal.db`` and a snapshot between them, with every
+command in it, and ``recording.json``: what the state was at every checkpoint and what had been told by then. It is compared by
+*facts*, money, positions, orders and events, which no change of a layout concerns, and by ``state_hash`` as long as the layout
+of the state is the one of the recording.
+
+A version that is released (CHANGELOG.md has a heading for it) is never recorded again. Before that, a change of
+``recording.json`` in a commit means that the same journal now replays to another state: say why.
 """
 
-import re
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
+from random import Random
+from typing import Any, Final, cast
 
-from msgspec import json
+from msgspec import Struct, json, to_builtins
 
+import hashpit
+from engine import snapshot
+from engine.accounts import Order
 from engine.commands import Entry
 from engine.core import Engine
-from engine.events import FIELDS, Event, values
-from engine.limits import Limits
-from engine.snapshot import state_hash
+from engine.events import FIELDS, Event
+from gateway import journal as journals
+from gateway import recovery
+from gateway.journal import Journal, JournalReader
 from tests.reference.exchange import NaiveExchange
 from tests.reference.stream import SMALL, Stream
 
-JOURNAL = Path(__file__).with_name("journal.jsonl")
-HASHES = Path(__file__).with_name("hashes.json")
-TAGS = {"MarketStateChanged": "market_state"}
+HERE: Final = Path(__file__).parent
+RECORDING: Final = "recording.json"
 SEED, ENTRIES, CHECKPOINT = 5, 1_500, 250
+ARCHIVED, SNAPSHOT = 250, 1_000
+"""Entries in the archive, and where the snapshot stands."""
+ROW_ENTRIES_MAX = 20
 
 
-def read_journal() -> tuple[Limits, list[Entry]]:
-    first, *rest = JOURNAL.read_bytes().splitlines()
-    return json.decode(first, type=Limits), [json.decode(line, type=Entry) for line in rest]
+class Checkpoint(Struct):
+    """How things stood after an entry. Hashes are BLAKE2b-256 in hex."""
+
+    facts: str
+    events: str
+    """Of all events up to there."""
+    state_hash: str
 
 
-def write_journal() -> None:
+class Recording(Struct):
+    """What a version wrote of itself."""
+
+    version: str
+    journal_format: int
+    snapshot_format: int
+    state_format: int
+    """Layout of the state, on which ``state_hash`` depends."""
+    fields: dict[str, list[str]]
+    """The fields of each event of that time: later ones are not looked at."""
+    checkpoints: dict[int, Checkpoint]
+
+
+def versions() -> list[str]:
+    """Every version that has a recording."""
+    return sorted(path.parent.name for path in HERE.glob(f"*/{RECORDING}"))
+
+
+def read(version: str) -> Recording:
+    return json.decode((HERE / version / RECORDING).read_bytes(), type=Recording)
+
+
+# ------------------------------------------------------------------------------------------------------------------ facts
+
+
+def facts(engine: Engine) -> str:
+    """Hash of what traders would call the state. When the engine names things otherwise, this follows, and its result stays."""
+    accounts = [
+        [
+            *(account.account_id, account.name, account.balance, account.held, account.event_seq),
+            [
+                (symbol, at.qty, str(at.basis), at.bond, str(at.realized))
+                for symbol, at in sorted(account.positions.items())
+                if (at.qty, at.basis, at.bond, at.realized) != (0, 0, 0, 0)
+            ],
+            sorted(account.orders),
+        ]
+        for _, account in sorted(engine.accounts.items())
+    ]
+    markets = [
+        [
+            *(symbol, market.state.value, market.last_price, market.trade_id),
+            [
+                [
+                    (order.order_id, order.price, order.remaining, order.account.account_id, order.client_order_id)
+                    for order in cast("list[Order]", market.book.orders_best_first(is_buy))
+                ]
+                for is_buy in (True, False)
+            ],
+        ]
+        for symbol, market in sorted(engine.markets.items())
+    ]
+    deliveries = [
+        [
+            *(number, delivery.market, delivery.seller, delivery.buyer, delivery.qty, delivery.state.value),
+            *(delivery.proceeds, delivery.bond, str(delivery.cost), str(delivery.contracted_hashes)),
+            *(str(delivery.proven_hashes), str(delivery.excused_hashes), delivery.url, delivery.worker),
+        ]
+        for number, delivery in sorted(engine.deliveries.items())
+    ]
+    everything = [engine.seq, engine.ts_ns, engine.deposited, accounts, markets, deliveries]
+    return blake2b(json.encode(everything), digest_size=32).hexdigest()
+
+
+class Told:
+    """The hash of all events so far, each by the fields in ``fields``; while recording, those of unknown ones are noted."""
+
+    def __init__(self, fields: dict[str, list[str]], recording: bool = False) -> None:
+        self.fields = fields
+        self._recording = recording
+        self._hash = blake2b(digest_size=32)
+
+    def add(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._hash.update(json.encode(self._plain(event)))
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+    def _plain(self, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [self._plain(one) for one in value]
+        named = FIELDS[type(value)] if type(value) in FIELDS else getattr(value, "__struct_fields__", None)
+        if named is None:
+            return str(value) if type(value) is int else to_builtins(value)
+        name = type(value).__name__
+        if self._recording:
+            self.fields.setdefault(name, [*named])
+        return [name, *(self._plain(getattr(value, field)) for field in self.fields[name])]
+
+
+# -------------------------------------------------------------------------------------------------------------- recording
+
+
+def stream() -> Iterator[Entry]:
+    """What a new journal is made of: commands of every kind, good and bad."""
     oracle = NaiveExchange(SMALL)
-    lines = [json.encode(SMALL)]
     for entry in Stream(oracle, SEED).entries(ENTRIES):
         oracle.apply(entry)
-        lines.append(json.encode(entry))
-    JOURNAL.write_bytes(b"\n".join(lines) + b"\n")
+        yield entry
 
 
-def told(event: Event) -> dict[str, object]:
-    """An event as the hash of all events has it: its name, then its fields."""
-    name = TAGS.get(type(event).__name__) or re.sub("(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
-    return {"type": name} | dict(zip(FIELDS[type(event)], values(event), strict=True))
+def write_journal(directory: Path, commands: Iterable[Entry]) -> None:
+    """A journal with rows of many sizes, its first part archived."""
+    random = Random(SEED)
+    with Journal(directory / recovery.JOURNAL, SMALL) as journal:
+        batch: list[Entry] = []
+        size = 1
+        for entry in commands:
+            batch.append(entry)
+            if len(batch) == size or entry.seq % CHECKPOINT == 0:
+                journal.append(batch[0].seq, entry.seq, journals.encode_batch(batch))
+                batch, size = [], random.randint(1, ROW_ENTRIES_MAX)
+        recovery.archive(directory, journal, ARCHIVED)
+        journal._db.execute("VACUUM")
 
 
-def replay() -> dict[str, str]:
-    """State hash at every checkpoint, and a hash of all events."""
-    limits, entries = read_journal()
-    engine = Engine(limits)
-    hashes = {}
-    events = blake2b(digest_size=32)
-    for entry in entries:
-        facts: list[Event] = engine.apply(entry)
-        events.update(json.encode([told(fact) for fact in facts]))
-        if entry.seq % CHECKPOINT == 0:
-            hashes[f"state after {entry.seq}"] = state_hash(engine)
-    return hashes | {"events": events.hexdigest()}
+def entries(directory: Path) -> list[Entry]:
+    """The whole history, archive and journal."""
+    found: list[Entry] = []
+    for path in [*journals.archive_paths(directory / recovery.ARCHIVE), directory / recovery.JOURNAL]:
+        with JournalReader(path) as reader:
+            found += reader.entries(len(found))
+    return found
+
+
+def replay(directory: Path, version: str) -> Recording:
+    """What the journal comes to, checkpoint by checkpoint; writes the snapshot."""
+    told = Told({}, recording=True)
+    checkpoints = {}
+    with JournalReader(directory / recovery.JOURNAL) as journal:
+        engine = Engine(journal.limits)
+        for entry in entries(directory):
+            told.add(engine.apply(entry))
+            if entry.seq % CHECKPOINT == 0:
+                checkpoints[entry.seq] = Checkpoint(facts(engine), told.hexdigest(), snapshot.state_hash(engine))
+            if entry.seq == SNAPSHOT:
+                checksum = journal.checksum_at(entry.seq)
+                assert checksum is not None
+                recovery.write_snapshot(directory, engine, journal.epoch, checksum)
+    formats = journals.FORMAT, recovery.SNAPSHOT_FORMAT, snapshot.FORMAT
+    return Recording(version, *formats, dict(sorted(told.fields.items())), checkpoints)
+
+
+def record(version: str, new_journal: bool = False) -> None:
+    """Write ``tests/golden/<version>``. Raises SystemExit for one that is released."""
+    kept = HERE / version
+    if kept.exists() and f"## [{version}]" in (HERE.parents[1] / "CHANGELOG.md").read_text(encoding="utf-8"):
+        raise SystemExit(f"{version} is released: what it wrote stays as it is")
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch, version)
+        if new_journal or not (kept / recovery.JOURNAL).exists():
+            write_journal(directory, stream())
+        else:
+            shutil.copytree(kept, directory)
+            shutil.rmtree(directory / recovery.SNAPSHOTS)
+        recording = replay(directory, version)
+        shutil.rmtree(kept, ignore_errors=True)
+        # SQLite's own files and locks are none of what was written.
+        shutil.copytree(directory, kept, ignore=shutil.ignore_patterns("*-wal", "*-shm", "lock"))
+    (kept / RECORDING).write_bytes(json.format(json.encode(recording)) + b"\n")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["journal"]:
-        write_journal()
-    HASHES.write_bytes(json.format(json.encode(replay())) + b"\n")
+    record(hashpit.__version__, sys.argv[1:] == ["journal"])

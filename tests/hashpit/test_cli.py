@@ -315,6 +315,19 @@ def test_only_a_key_file_is_told_to_change_its_mode(shell: Shell, tmp_path: Path
         assert "chmod" not in told
 
 
+def test_what_others_wrote_is_shown_and_never_obeyed(shell: Shell, tmp_path: Path) -> None:
+    """Neither as rich's markup nor as a terminal's: a label, a name, an answer of the server."""
+    label = "[/nope] :boom: \x1b[2J\x9b1m\u202e"
+    added = shell.admin("key", "add", "--account", 1, "--permission", "read", "--out", tmp_path / "k.key", "--label", label)
+    shown = shell.run("key", "list", "--key", shell.exchange.admin)
+    assert r"[/nope] :boom: \x1b[2J\x9b1m\u202e" in shown
+    told = shell.run("key", "list", "--key", shell.exchange.admin, "--json")
+    assert [one["label"] for one in json.loads(told) if one["key"] == added["key"]] == [label]
+    refused = shell.run("book", "x\x1b[2J", code=1)
+    for text in (shown, told, refused):
+        assert all(character == "\n" or character.isprintable() for character in text), text
+
+
 def test_init_where_there_can_be_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "data"):

@@ -1,0 +1,83 @@
+"""The book's levels: found whatever their prices, in order, and forgotten when they are empty."""
+
+import random
+
+import pytest
+
+from engine.book import FIRST_PLACES, Book, Level, Resting
+
+
+def check(book: Book, resting: list[Resting]) -> None:
+    """Both sides hold exactly these orders, and the table nothing that is wrong."""
+    for is_buy, levels, best in ((True, book.bids, book.best_bid), (False, book.asks, book.best_ask)):
+        expected: dict[int, int] = {}
+        for order in resting:
+            if order.is_buy == is_buy:
+                expected[order.price] = expected.get(order.price, 0) + order.remaining
+        prices = sorted(expected, reverse=not is_buy)
+        assert [level.price for level in levels] == prices
+        assert [level.qty for level in levels] == [expected[price] for price in prices]
+        assert best == (prices[-1] if prices else 0)
+    places = len(book._table)
+    assert places >= len(book.bids) + len(book.asks)
+    for place, level in enumerate(book._table):
+        if level is not None:
+            assert level.price % places == place
+            assert (level in book.bids or level in book.asks) == (level.head is not None)
+
+
+@pytest.mark.parametrize("step", [1, 3, FIRST_PLACES, 64 * FIRST_PLACES])
+def test_levels_come_and_go(step: int) -> None:
+    rng = random.Random(step)
+    book = Book()
+    resting: list[Resting] = []
+    for number in range(2_000):
+        if rng.random() < (0.55 if number < 1_000 else 0.45) or not resting:
+            is_buy = rng.random() < 0.5
+            price = (50 - rng.randrange(40) if is_buy else 51 + rng.randrange(40)) * step
+            resting.append(Resting(number, is_buy, price, rng.randint(1, 9)))
+            book.add(resting[-1])
+        else:
+            book.remove(resting.pop(rng.randrange(len(resting))))
+        check(book, resting)
+
+
+def test_a_price_that_comes_back_finds_its_level() -> None:
+    book = Book()
+    seen: list[Level | None] = []
+    for number in range(3):
+        order = Resting(number, True, 100, 5)
+        book.add(order)
+        seen.append(order.level)
+        book.remove(order)
+        assert (book.bids, book.best_bid) == ([], 0)
+    assert seen[0] is seen[1] is seen[2] is not None
+
+
+def test_the_table_grows_with_the_levels_and_with_nothing_else() -> None:
+    book = Book()
+    for number in range(50 * FIRST_PLACES):
+        order = Resting(number, False, 1 + number, 1)
+        book.add(order)
+        book.remove(order)
+    assert len(book._table) == FIRST_PLACES
+    for number in range(4 * FIRST_PLACES):
+        book.add(Resting(number, number % 2 == 0, 1_000 - number if number % 2 == 0 else 1_001 + number, 1))
+    assert len(book._table) == 4 * FIRST_PLACES
+
+
+def test_a_side_that_is_loaded_is_as_one_that_was_added_to() -> None:
+    orders = [Resting(number, False, 10 * FIRST_PLACES * (1 + number // 3), 1 + number) for number in range(90)]
+    added = Book()
+    for order in orders:
+        added.add(order)
+    queue = [Resting(order.order_id, False, order.price, order.remaining) for order in added.orders_best_first(False)]
+    resting = list(queue)
+    loaded = Book()
+    loaded.load(False, queue, len(queue))
+    check(loaded, resting)
+    assert [order.order_id for order in loaded.orders_best_first(False)] == [order.order_id for order in orders]
+    assert [level.price for level in loaded.levels_from_best(True, 25 * FIRST_PLACES)] == [10 * FIRST_PLACES, 20 * FIRST_PLACES]
+    late = Resting(99, False, 10 * FIRST_PLACES, 7)
+    loaded.add(late)
+    check(loaded, [*resting, late])
