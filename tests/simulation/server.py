@@ -98,7 +98,7 @@ class Process:
             batch_bytes_max=plan.batch_bytes_max,
             reads_max=plan.reads_max,
         )
-        self.writer = Writer(host.disk, self.loop)
+        self.writer = Writer(host.disk, self.loop, host.crash)
         feeds.start(self.engine, self.sequencer)
         self.exchange.start(self.sequencer)
         self.lister = listings.Lister(

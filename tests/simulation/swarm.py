@@ -106,6 +106,8 @@ class Plan:
         self.server_fault_ns = rng.choice((3, 10, 40)) * SECOND_NS
         self.rots = tuple(self._some(rng, ROTS, 0.5)) if not self.calm and rng.random() < 0.6 else ()
         self.commit_ns = rng.choice((0, 1, 5, 50, 400)) * MS_NS
+        self.commits = rng.choice(("thread", "loop", "both"))
+        """Where commits run: what the sequencer decides by the speed of the disk."""
         self.snapshot_ns = rng.choice((0, 2, 10, 60)) * SECOND_NS
         """How often a snapshot is made; 0 for never."""
         self.snapshots_kept = rng.choice((1, 2, 3))
@@ -195,6 +197,10 @@ class Plan:
     def chance(self, rng: random.Random, fault: str, odds: float) -> bool:
         """Whether a fault of this kind happens now."""
         return self.faulty and self._fault_odds[fault] and rng.random() < odds
+
+    def dies_in_commit(self, rng: random.Random) -> bool:
+        """Whether a crash comes within a commit that holds up the loop."""
+        return self.faulty and "crash" in self.server_faults and rng.random() < 0.005
 
     def on_grid(self, time_ns: int) -> int:
         """The time, rounded up to the seed's grid."""
