@@ -23,6 +23,7 @@ BAND: Final = 4
 """A market order arrived; its price is the edge of the band."""
 
 
+FOREVER_US: Final = 1 << 62
 FEES: Final = 1
 INSURANCE: Final = 2
 HOUSE: Final = frozenset({FEES, INSURANCE})
@@ -177,10 +178,12 @@ class Replay:
         self.house = told.account in HOUSE
         """Whether money comes and goes without an event: fees, surplus."""
         self.known = not self.house
+        self.clear_seq = self.applied
+        """From this number on nothing is missing, if the account is known."""
         self.whole = True
         """Whether no event was missing so far."""
-        self.dark_us: int | None = None
-        """Engine time from which on something may be missing."""
+        self.darks: list[tuple[int, int]] = []
+        """Spans of engine time in which something may be missing."""
         self.orders: dict[int, Order] = {}
         self.positions: dict[str, Position] = {}
         self.states: list[tuple[int, int, int, int]] = [(self.applied, self.balance, 0, 0)]
@@ -189,6 +192,10 @@ class Replay:
         """By market: quantity, basis, bond and realized after every event."""
         self.running: dict[int, dict[str, Any]] = {}
         """By delivery that is not settled: what its events told."""
+        self.delivery_states: dict[int, list[tuple[int, dict[str, Any]]]] = {}
+        """By delivery: number and what was true of it after each event of it."""
+        self.open_states: list[tuple[int, tuple[int, ...]]] = [(self.applied, ())]
+        """Number and open orders after each event that changed them."""
         self.owed: dict[int, int] = {}
         """By delivery that it owes: proceeds and bond in msat."""
         self.names: dict[tuple[str, str], int] = {}
@@ -234,8 +241,8 @@ class Replay:
 
     def _lose_track(self) -> None:
         self._forget_arrival()
-        if self.whole:
-            self.dark_us = self.known_us
+        if not self.darks or self.darks[-1][1] < FOREVER_US:
+            self.darks.append((self.known_us, FOREVER_US))
         self.known = self.whole = False
         self.unchecked["account: a gap, nobody was told"] += 1
         for order in self.orders.values():
@@ -300,8 +307,14 @@ class Replay:
             position = self.positions[market]
             state = (position.qty, position.basis, position.bond, position.realized)
             self.position_states.setdefault(market, []).append(state)
+        delivery_id = data.get("delivery_id")
+        if delivery_id in self.running:
+            self.delivery_states.setdefault(delivery_id, []).append((self.seq, dict(self.running[delivery_id])))
         order = self.orders.get(data.get("order_id", 0))
         if order is not None and data["event"] != "rejected":
+            resting = tuple(sorted(one.order_id for one in self.orders.values() if one.status == "open"))
+            if resting != self.open_states[-1][1]:
+                self.open_states.append((self.seq, resting))
             order.states.append((self.seq, order.price, order.qty, order.filled, order.remaining, order.status))
 
     def _order_event(self, kind: str, data: dict[str, Any], terms: Terms) -> None:
@@ -758,7 +771,10 @@ class Replay:
         self.balance, self.held = msat(view["balance"]) or 0, msat(view["held"]) or 0
         self.applied, self.known = seq, not self.house
         self.known_us = max(self.known_us, made_us)
+        if self.darks and self.darks[-1][1] == FOREVER_US:
+            self.darks[-1] = (self.darks[-1][0], self.known_us)
         self.states.append((seq, self.balance, self.held, 0))
+        self.clear_seq = seq
         self.positions = {}
         for row in data["positions"]:
             terms = self.terms.get(row["market"])
@@ -787,7 +803,14 @@ class Replay:
             if order.side == "buy" or order.reduce_only:
                 order.unit = terms.unit_hold(order.price, order.side, order.reduce_only)
             self.orders[order.order_id] = order
+            order.states.append((seq, order.price, order.qty, order.filled, order.remaining, order.status))
             self._moment(REST, order, order.rest_lots, self.known_us, order.price)
+        resting = tuple(sorted(row["order_id"] for row in data["orders"]))
+        self.open_states.append((seq, resting))
+
+    def is_clear(self, floor: int) -> bool:
+        """Whether everything from this number on was told."""
+        return self.whole or (self.known and floor >= self.clear_seq)
 
 
 NEW_DELIVERY: Final = {"state": "scheduled", "proven_hashes": "0", "excused_hashes": "0", "shares": 0}

@@ -66,6 +66,7 @@ class Answers(Channels):
             "orders": self._orders,
             "balances": self._read,
             "positions": self._read,
+            "deliveries": self._deliveries,
             "fills": self._read,
             "account_cancel_all": self._cancel_all,
             "set_destination": self._echo,
@@ -614,6 +615,18 @@ class Answers(Channels):
                 self._say(connection, "shape", f"the newest first, came {numbers}")
             if any(view["status"] != "open" for view in result):
                 self._say(connection, "life", f"open orders, came {result!r:.240}")
+            steady = connection.account is not None and request.sent_ns > connection.switched_ns
+            limit = request.params.get("limit", 100)
+            if steady and connection.account is not None and request.params.get("market") is None and len(result) < limit:
+                told = self._account(connection.account)
+                told.reads.append(("open", result, connection.number, request.told_max))
+
+    def _deliveries(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
+        numbers = [row["delivery_id"] for row in result]
+        if numbers != sorted(numbers):
+            self._say(connection, "shape", f"the oldest first, came {numbers}")
+        if not any(row["role"] == "meter" for row in result):
+            self._read(connection, request, result, now_ns)
 
     def _order_view(self, connection: Connection, request: Request, view: dict[str, Any]) -> None:
         if connection.account is not None and request.sent_ns > connection.switched_ns:

@@ -7,6 +7,7 @@ by hand from docs/PROTOCOL.md.
 
 import copy
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 from zlib import crc32
@@ -15,7 +16,9 @@ import pytest
 
 from tests.simulation import auditor as auditor_module
 from tests.simulation.auditor import Auditor, EndAccount, EndOrder, Setup, View
+from tests.simulation.auditor_accounts import FOREVER_US, Replay, Told
 from tests.simulation.auditor_books import BookCopy, checksum
+from tests.simulation.auditor_wire import Terms
 
 MARKET: Final = "SHA256-20261125"
 EPOCH: Final = "5f2b8c41d0a97e36b1c4f80d2a6e9357"
@@ -997,6 +1000,53 @@ def test_a_broken_promise_is_found_by_its_check_and_no_other(check: str, change:
 def test_every_check_has_a_case_and_stands_in_the_table() -> None:
     table = set(re.findall(r"^``(\w+)``", auditor_module.__doc__ or "", re.MULTILINE))
     assert table == {check for check, _, _, _ in CASES}
+
+
+def _replayed(told: Told) -> tuple[Replay, list[str]]:
+    findings: list[str] = []
+    terms = {MARKET: Terms(INFO)}
+    replay = Replay(told, terms, {}, {}, {}, lambda check, text: findings.append(f"{check}: {text}"), Counter())
+    replay.run(told.max_seq)
+    return replay, findings
+
+
+def _with_a_hole() -> tuple[Told, int, int]:
+    """The maker's events without the one that canceled m-2: its number and time."""
+    told = good().run().told[100]
+    seq = next(seq for seq, params in told.events.items() if params["data"].get("reason") == "requested")
+    return told, seq, told.events.pop(seq)["ts_us"]
+
+
+def test_a_hole_is_dark_to_the_end_without_a_snapshot() -> None:
+    told, seq, _ = _with_a_hole()
+    replay, findings = _replayed(told)
+    assert findings == []
+    assert not replay.known
+    assert replay.darks == [(told.events[seq - 1]["ts_us"], FOREVER_US)]
+
+
+def test_a_hole_is_dark_until_the_next_snapshot() -> None:
+    told, seq, ts_us = _with_a_hole()
+    resting = {**order(12, "m-3", "sell", 50_010, 1_000), "status": "open", "remaining_qty": "1.000", "ts_us": START_US}
+    del resting["resting_qty"]
+    sold = {"market": MARKET, "qty": "-2.500", "basis": money(125_000_000), "bond": money(25_000_000), "realized": money(0)}
+    state = {"balance": balance_view(100, 99_974_875_000, 10_103_000, 150_000_000), "positions": [sold], "deliveries": []}
+    told.snapshots[seq] = {**state, "orders": [resting]}, MAKER, ts_us
+    replay, findings = _replayed(told)
+    assert findings == []
+    assert replay.known
+    assert not replay.whole
+    assert replay.darks == [(told.events[seq - 1]["ts_us"], ts_us)]
+    assert replay.balance == 90_111_500_000
+
+
+def test_roundings_are_those_of_the_document() -> None:
+    short = Terms({**INFO, "period_end_us": PERIOD_START_US + 300_000_000})
+    assert short.notional_ceil(50_000, 1) == 174
+    assert short.notional_floor(50_000, 1) == 173
+    assert short.unit_hold(50_000, "buy", False) == 175
+    assert short.unit_hold(50_000, "sell", False) == 36
+    assert short.unit_hold(50_000, "sell", True) == 0
 
 
 UNWATCHED: Final = {
