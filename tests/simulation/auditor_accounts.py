@@ -42,6 +42,8 @@ class Told:
         """By number: the connection that was told first."""
         self.snapshots: dict[int, tuple[dict[str, Any], int, int]] = {}
         """By number: data, connection and engine time."""
+        self.clock_stepped = False
+        """Whether the time at which a snapshot was made may be behind the engine's."""
         self.max_seq = event_seq
         self.order_seq: dict[tuple[str, int], int] = {}
         """Kind of event and order_id to the first number."""
@@ -770,6 +772,9 @@ class Replay:
         view = data["balance"]
         self.balance, self.held = msat(view["balance"]) or 0, msat(view["held"]) or 0
         self.applied, self.known = seq, not self.house
+        following = self.told.events.get(seq + 1)
+        if self.told.clock_stepped:
+            made_us = self.ts_us if following is None else following["ts_us"]
         self.known_us = max(self.known_us, made_us)
         if self.darks and self.darks[-1][1] == FOREVER_US:
             self.darks[-1] = (self.darks[-1][0], self.known_us)
