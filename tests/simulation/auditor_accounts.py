@@ -628,6 +628,7 @@ class Replay:
             self.find("time", f"no amend from the gate {terms.gate_us} on, came {name} at {self.ts_us}")
         before = order.remaining
         order.amends.append((self.ts_us, price, qty, resting))
+        order.lost = 0
         if kept:
             if resting != working:
                 self.find("life", f"{name}: {working} lots rest after the amend, came {resting}")
@@ -776,7 +777,8 @@ class Replay:
         if self.told.clock_stepped:
             made_us = self.ts_us if following is None else following["ts_us"]
         self.known_us = max(self.known_us, made_us)
-        if self.darks and self.darks[-1][1] == FOREVER_US:
+        unsure = self.told.clock_stepped and following is None
+        if self.darks and self.darks[-1][1] == FOREVER_US and not unsure:
             self.darks[-1] = (self.darks[-1][0], self.known_us)
         self.states.append((seq, self.balance, self.held, 0))
         self.clear_seq = seq
