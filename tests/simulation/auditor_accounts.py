@@ -811,7 +811,8 @@ class Replay:
                 order.unit = terms.unit_hold(order.price, order.side, order.reduce_only)
             self.orders[order.order_id] = order
             order.states.append((seq, order.price, order.qty, order.filled, order.remaining, order.status))
-            self._moment(REST, order, order.rest_lots, self.known_us, order.price)
+            if not unsure:  # since when they rest is not known, and nothing comes after
+                self._moment(REST, order, order.rest_lots, self.known_us, order.price)
         resting = tuple(sorted(row["order_id"] for row in data["orders"]))
         self.open_states.append((seq, resting))
 
