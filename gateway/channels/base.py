@@ -139,6 +139,8 @@ class Channel:
 
     def close(self, reason: str, now_ns: int) -> None:
         """The feed's end: a last event that says so, and no subscribers any more."""
+        if self._behind:
+            self._before_snapshot(now_ns)
         for subscriber in [*self._behind]:
             # Its snapshot comes now or never; without it the last event looks like a gap.
             self._caught_up(subscriber)

@@ -163,6 +163,8 @@ class Auditor(Answers):
             if connection.is_open:
                 self._rest_of(connection, view)
         self._check_too_old(view)
+        for told in self.told.values():
+            told.clock_stepped = self.clock_stepped
         history = History(
             self.told, self.terms, self.public, self._index_prices, self._listed_again, self._find, self.unchecked
         )

@@ -42,6 +42,8 @@ class Told:
         """By number: the connection that was told first."""
         self.snapshots: dict[int, tuple[dict[str, Any], int, int]] = {}
         """By number: data, connection and engine time."""
+        self.clock_stepped = False
+        """Whether the time at which a snapshot was made may be behind the engine's."""
         self.max_seq = event_seq
         self.order_seq: dict[tuple[str, int], int] = {}
         """Kind of event and order_id to the first number."""
@@ -626,6 +628,7 @@ class Replay:
             self.find("time", f"no amend from the gate {terms.gate_us} on, came {name} at {self.ts_us}")
         before = order.remaining
         order.amends.append((self.ts_us, price, qty, resting))
+        order.lost = 0
         if kept:
             if resting != working:
                 self.find("life", f"{name}: {working} lots rest after the amend, came {resting}")
@@ -770,8 +773,12 @@ class Replay:
         view = data["balance"]
         self.balance, self.held = msat(view["balance"]) or 0, msat(view["held"]) or 0
         self.applied, self.known = seq, not self.house
+        following = self.told.events.get(seq + 1)
+        if self.told.clock_stepped:
+            made_us = self.ts_us if following is None else following["ts_us"]
         self.known_us = max(self.known_us, made_us)
-        if self.darks and self.darks[-1][1] == FOREVER_US:
+        unsure = self.told.clock_stepped and following is None
+        if self.darks and self.darks[-1][1] == FOREVER_US and not unsure:
             self.darks[-1] = (self.darks[-1][0], self.known_us)
         self.states.append((seq, self.balance, self.held, 0))
         self.clear_seq = seq
@@ -804,7 +811,8 @@ class Replay:
                 order.unit = terms.unit_hold(order.price, order.side, order.reduce_only)
             self.orders[order.order_id] = order
             order.states.append((seq, order.price, order.qty, order.filled, order.remaining, order.status))
-            self._moment(REST, order, order.rest_lots, self.known_us, order.price)
+            if not unsure:  # since when they rest is not known, and nothing comes after
+                self._moment(REST, order, order.rest_lots, self.known_us, order.price)
         resting = tuple(sorted(row["order_id"] for row in data["orders"]))
         self.open_states.append((seq, resting))
 

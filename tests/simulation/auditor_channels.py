@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tests.simulation.auditor_accounts import Told
+from tests.simulation.auditor_accounts import ORDER_EVENTS, Told
 from tests.simulation.auditor_books import apply_book
 from tests.simulation.auditor_state import LOSSLESS, MESSAGES_PER_SECOND, Connection, Setup, State, Subscription
 from tests.simulation.auditor_wire import (
@@ -271,6 +271,8 @@ class Channels(State):
             return
         market = data.get("market")
         terms = self.terms.get(market) if type(market) is str else None
+        if terms is None and event in ORDER_EVENTS:
+            self._say(connection, "shape", f"a market that somebody was told of, came {data!r:.160}")
         wrong = checker.wrong(data, terms)
         if wrong is not None:
             self._say(connection, wrong[0], f"in event {event} {wrong[1]}")

@@ -148,11 +148,17 @@ class MarketReplay:
         cuts: dict[Order, int] = {}
         unsure: set[Order] = set()
         """Orders that changed now by themselves: whether before or after a trade of now is not known."""
+        before: Counter[Order] = Counter()
+        """Lots that an order sold or bought as maker before it took its last place of now."""
+        traded: Counter[Order] = Counter()
         for moment in group:
             if moment.kind == REST:
                 rests[moment.order] = moment
                 cuts.pop(moment.order, None)
                 unsure.add(moment.order)
+                before[moment.order] = traded[moment.order]
+            elif moment.kind == FILL and not moment.taker:
+                traded[moment.order] += moment.qty
             elif moment.kind == CUT:
                 cuts[moment.order] = cuts.get(moment.order, 0) + moment.qty
                 unsure.add(moment.order)
@@ -160,7 +166,7 @@ class MarketReplay:
             if order in self.place:
                 self._leave(order)
             self.place[order], self.since[order] = moment.price, ts_us
-            self.sides[order.side].add(order, moment.price, moment.qty)
+            self.sides[order.side].add(order, moment.price, moment.qty + before[order])
         fills = sorted((m for m in group if m.kind == FILL and not m.taker), key=lambda moment: moment.trade_id)
         whole = not _is_dark(self.darks, ts_us)
         if not self.darks or ts_us < self.darks[0][0]:
@@ -217,7 +223,7 @@ class MarketReplay:
         if order not in queue.lots:
             self.unchecked["priority: a maker from before a gap"] += 1
             return
-        for ahead in self._ahead(queue, order, price):
+        for ahead in self._ahead(queue, order, price, order in unsure):
             if ahead not in unsure:
                 first = f"order {ahead.order_id} of account {ahead.account} ({queue.lots[ahead]} lots at {self.place[ahead]}, "
                 first += f"since {self.since[ahead]})"
@@ -229,9 +235,11 @@ class MarketReplay:
                 break
         queue.take(order, self.place[order], moment.qty)
 
-    def _ahead(self, queue: Queue, order: Order, price: int) -> Iterable[Order]:
+    def _ahead(self, queue: Queue, order: Order, price: int, moves: bool) -> Iterable[Order]:
         for better in queue.better(price):
             yield from queue.levels[better]
+        if moves:  # it had another place before, or has one since
+            return
         for other in queue.levels.get(price, ()):
             if other is order:
                 return
@@ -625,9 +633,9 @@ class History:
             )
         updated = delivery.updated
         proven, shares = (int(updated["proven_hashes"]), updated["shares"]) if updated is not None else (0, 0)
-        tolerance = contracted * terms.tolerance_bps // 10_000
+        tolerance = 0  # without shares
         if shares:
-            tolerance = max(tolerance, isqrt(9 * contracted * proven // shares))
+            tolerance = max(contracted * terms.tolerance_bps // 10_000, isqrt(9 * contracted * proven // shares))
         breach = contracted - delivered > tolerance
         if breach != settled["breach"]:
             self.find("delivery", f"{name}: breach {breach} with a tolerance of {tolerance}, came {settled['breach']}")
