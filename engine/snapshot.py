@@ -237,7 +237,8 @@ def _restore(state: _Snapshot) -> Engine:
         kind = Rejected if isinstance(told.event, _Rejected) else BalanceChanged
         engine.accounts[told.account].outcomes[told.key] = kind(*astuple(told.event))
         remembered[told.place - 1] = (told.placed_ns, told.account, told.key)
-    if None in queue or None in remembered or sum(saved.bids + saved.asks for saved in state.markets) != state.queued:
+    # Nothing that has a place is false, and asking so is the cheapest question.
+    if not (all(queue) and all(remembered)) or sum(saved.bids + saved.asks for saved in state.markets) != state.queued:
         raise ValueError("a place without an order")
     for saved in reversed(state.markets):
         book = engine.markets[saved.spec.symbol].book
