@@ -65,6 +65,8 @@ class History:
         self._open: dict[int, dict[int, Accepted]] = {}
         # Deliveries that are not settled, by seller and by buyer.
         self._deliveries: dict[int, dict[int, None]] = {}
+        self.last_delivery: int = 0
+        """The newest delivery that is known here; the engine may have assigned others since."""
 
     def start(self, engine: Engine) -> None:
         """Take over what the engine knows and no event will tell any more. To be called once, with everything durable."""
@@ -190,6 +192,7 @@ class History:
         self._account(account).close(ClosedOrder(accepted, status, filled_qty))
 
     def _add_delivery(self, delivery_id: int, seller: int, buyer: int) -> None:
+        self.last_delivery = max(self.last_delivery, delivery_id)
         self._deliveries.setdefault(seller, {})[delivery_id] = None
         self._deliveries.setdefault(buyer, {})[delivery_id] = None
 

@@ -622,12 +622,21 @@ def _deliveries(call: Call, params: wire.DeliveriesParams) -> None:
 
 
 def _own_deliveries(call: Call) -> Iterator[Delivery]:
-    """Deliveries that the caller's account has part in and that are not settled, oldest first."""
-    deliveries = call.exchange.engine.deliveries
-    for delivery_id in call.exchange.history.deliveries(call.caller.account):
+    """Deliveries that the caller's account has part in and that are not settled, oldest first: as the engine has them now."""
+    account, deliveries, history = call.caller.account, call.exchange.engine.deliveries, call.exchange.history
+    for delivery_id in history.deliveries(account):
         delivery = deliveries.get(delivery_id)
         if delivery is not None:
             yield delivery
+    # The history knows what is durable; what was assigned since stands at the end of the engine's table.
+    newer: list[Delivery] = []
+    for delivery_id in reversed(deliveries):
+        if delivery_id <= history.last_delivery:
+            break
+        delivery = deliveries[delivery_id]
+        if account in (delivery.seller, delivery.buyer):
+            newer.append(delivery)
+    yield from reversed(newer)
 
 
 def _running_deliveries(call: Call) -> Iterator[Delivery]:

@@ -398,7 +398,7 @@ def test_a_slow_reader_of_a_book_is_conflated() -> None:
 
 
 def test_a_slow_reader_learns_of_the_end_behind_a_snapshot() -> None:
-    """Found by simulation: the end came without the snapshot that was owed, which looked like a gap in a channel that is gone."""
+    """Found by simulation: the end came without the snapshot that was owed, as if the channel that is gone had a gap."""
     rig = Rig()
     spec, seller, _ = market_with_trade(rig)
     name = f"book.{spec.symbol}"

@@ -320,6 +320,24 @@ def test_an_account_sees_only_its_own(stage: Stage) -> None:
 # ------------------------------------------------------------------------------------------------------------- durability
 
 
+def test_a_read_of_money_is_of_one_moment(stage: Stage) -> None:
+    """Found by simulation: between the gate and its commit, money in deliveries that were not durable yet was in no answer."""
+    seller, buyer = stage.trader(), stage.trader()
+    seller.call("place", market=MARKET, side="sell", qty="1", price="0.0005")
+    buyer.call("place", market=MARKET, side="buy", qty="1", price="0.0005")
+    before = seller.call("balances")
+    assert float(before["positions"])
+
+    stage.sequencer.held = True
+    stage.wait(35 * 3_600, ticks=False)
+    stage.sequencer.submit(Tick())
+    assert stage.engine.deliveries
+    asked, listed = seller.start("balances"), seller.start("deliveries")
+    stage.sequencer.commit()
+    assert seller.answer(asked)["result"] == before
+    assert [view["role"] for view in seller.answer(listed)["result"]] == ["seller"]
+
+
 def test_nothing_leaves_before_it_is_durable(stage: Stage) -> None:
     maker, taker, watcher = stage.trader(), stage.trader(), stage.link()
     maker.call("subscribe", channels=["account"])

@@ -17,8 +17,13 @@ FILL: Final = 1
 """``qty`` lots of an order traded."""
 CUT: Final = 2
 """``qty`` lots of a resting order went without a trade."""
+ENDED: Final = 3
+"""The rest of an arriving order found no more within its price."""
+BAND: Final = 4
+"""A market order arrived; its price is the edge of the band."""
 
 
+FOREVER_US: Final = 1 << 62
 FEES: Final = 1
 INSURANCE: Final = 2
 HOUSE: Final = frozenset({FEES, INSURANCE})
@@ -27,8 +32,10 @@ HOUSE: Final = frozenset({FEES, INSURANCE})
 class Told:
     """What anybody was told about one account."""
 
-    def __init__(self, account: int, balance: int = 0, event_seq: int = 0) -> None:
+    def __init__(self, account: int, remembered_us: int, balance: int = 0, event_seq: int = 0) -> None:
         self.account = account
+        self.remembered_us = remembered_us
+        """How long names of orders and transfers are remembered at least."""
         self.opening = (balance, event_seq)
         self.events: dict[int, dict[str, Any]] = {}
         self.conns: dict[int, int] = {}
@@ -171,10 +178,12 @@ class Replay:
         self.house = told.account in HOUSE
         """Whether money comes and goes without an event: fees, surplus."""
         self.known = not self.house
+        self.clear_seq = self.applied
+        """From this number on nothing is missing, if the account is known."""
         self.whole = True
         """Whether no event was missing so far."""
-        self.dark_us: int | None = None
-        """Engine time from which on something may be missing."""
+        self.darks: list[tuple[int, int]] = []
+        """Spans of engine time in which something may be missing."""
         self.orders: dict[int, Order] = {}
         self.positions: dict[str, Position] = {}
         self.states: list[tuple[int, int, int, int]] = [(self.applied, self.balance, 0, 0)]
@@ -183,8 +192,14 @@ class Replay:
         """By market: quantity, basis, bond and realized after every event."""
         self.running: dict[int, dict[str, Any]] = {}
         """By delivery that is not settled: what its events told."""
+        self.delivery_states: dict[int, list[tuple[int, dict[str, Any]]]] = {}
+        """By delivery: number and what was true of it after each event of it."""
+        self.open_states: list[tuple[int, tuple[int, ...]]] = [(self.applied, ())]
+        """Number and open orders after each event that changed them."""
         self.owed: dict[int, int] = {}
         """By delivery that it owes: proceeds and bond in msat."""
+        self.names: dict[tuple[str, str], int] = {}
+        """Kind and name of orders and transfers to when they happened last."""
         self.arriving: Order | None = None
         self.order_id_max = 0
         self.ts_us = 0
@@ -226,8 +241,8 @@ class Replay:
 
     def _lose_track(self) -> None:
         self._forget_arrival()
-        if self.whole:
-            self.dark_us = self.known_us
+        if not self.darks or self.darks[-1][1] < FOREVER_US:
+            self.darks.append((self.known_us, FOREVER_US))
         self.known = self.whole = False
         self.unchecked["account: a gap, nobody was told"] += 1
         for order in self.orders.values():
@@ -292,8 +307,14 @@ class Replay:
             position = self.positions[market]
             state = (position.qty, position.basis, position.bond, position.realized)
             self.position_states.setdefault(market, []).append(state)
+        delivery_id = data.get("delivery_id")
+        if delivery_id in self.running:
+            self.delivery_states.setdefault(delivery_id, []).append((self.seq, dict(self.running[delivery_id])))
         order = self.orders.get(data.get("order_id", 0))
         if order is not None and data["event"] != "rejected":
+            resting = tuple(sorted(one.order_id for one in self.orders.values() if one.status == "open"))
+            if resting != self.open_states[-1][1]:
+                self.open_states.append((self.seq, resting))
             order.states.append((self.seq, order.price, order.qty, order.filled, order.remaining, order.status))
 
     def _order_event(self, kind: str, data: dict[str, Any], terms: Terms) -> None:
@@ -331,6 +352,14 @@ class Replay:
             )
             order.due = order.excess = 0
 
+    def _happens_once(self, kind: str, name: str) -> None:
+        if not name:
+            return
+        before_us = self.names.get((kind, name))
+        if before_us is not None and self.ts_us - before_us < self.told.remembered_us:
+            self.find("once", f"{kind} {name!r} happens once, came at {before_us} and at {self.ts_us}")
+        self.names[kind, name] = self.ts_us
+
     # -------------------------------------------------------------------------------------------------------- orders
 
     def _arrive(self, order: Order, resting: int) -> None:
@@ -351,6 +380,7 @@ class Replay:
         self.order_id_max = max(self.order_id_max, order.order_id)
         if data["ts_us"] != self.ts_us:
             self.find("life", f"{name} is accepted at the time of its event {self.ts_us}, came {data['ts_us']}")
+        self._happens_once("order", order.client_order_id)
         self.orders[order.order_id] = order
         order.first = filled, resting
         order.due, order.excess = filled, qty - filled - resting
@@ -376,6 +406,8 @@ class Replay:
             self.find("life", f"{name} inside the collar {terms.price_min} to {terms.price_max} ticks, came {price}")
         if qty > terms.qty_max:
             self.find("life", f"{name} of at most {terms.qty_max} lots, came {qty}")
+        if data["type"] == "market":
+            self._moment(BAND, order, qty, self.ts_us, price)
         self._take_hold(order, qty, terms, data)
         self._arrive(order, resting)
 
@@ -543,6 +575,8 @@ class Replay:
             self.find("life", f"{name} has a price of {order.price} ticks, came {data['price']}")
         if reason in ("immediate", "no_liquidity") and order.due:
             self.find("life", f"{name} is told {order.due} lots of fills before its rest is {kind}")
+        if reason in ("immediate", "no_liquidity"):
+            self._moment(ENDED, order, qty, self.ts_us, order.price)
         of_arrival = min(order.excess, qty)
         order.excess -= of_arrival
         order.rest_lots -= qty - of_arrival
@@ -564,8 +598,12 @@ class Replay:
         order.status = "expired" if reason == "expired" else "canceled"
         if reason == "expired" and not 0 < order.expires_us <= self.ts_us:
             self.find("time", f"{name} expires at {order.expires_us}, came at {self.ts_us}")
-        elif reason != "expired" and 0 < order.expires_us <= self.ts_us and reason not in ("immediate",):
+        elif reason != "expired" and 0 < order.expires_us <= self.ts_us and not self._gate_came_first(order, terms, reason):
             self.find("time", f"{name} expires at {order.expires_us}, came canceled ({reason}) at {self.ts_us}")
+
+    def _gate_came_first(self, order: Order, terms: Terms, reason: str) -> bool:
+        """Of what falls due at one late entry the earlier is done first."""
+        return reason == "gate" and terms.gate_us <= order.expires_us
 
     def _amended(self, data: dict[str, Any], terms: Terms) -> None:
         price, qty = terms.tick.parse(data["price"]), terms.lot.parse(data["qty"])
@@ -623,6 +661,7 @@ class Replay:
             return
         if (amount > 0) != (data["reason"] == "deposit") or not amount:
             self.find("balance", f"a deposit is above zero and a withdrawal below, came {data['reason']} {amount}")
+        self._happens_once(data["reason"], data["transfer_id"])
         self.balance += amount
         self.deposited += amount
 
@@ -732,7 +771,10 @@ class Replay:
         self.balance, self.held = msat(view["balance"]) or 0, msat(view["held"]) or 0
         self.applied, self.known = seq, not self.house
         self.known_us = max(self.known_us, made_us)
+        if self.darks and self.darks[-1][1] == FOREVER_US:
+            self.darks[-1] = (self.darks[-1][0], self.known_us)
         self.states.append((seq, self.balance, self.held, 0))
+        self.clear_seq = seq
         self.positions = {}
         for row in data["positions"]:
             terms = self.terms.get(row["market"])
@@ -761,7 +803,14 @@ class Replay:
             if order.side == "buy" or order.reduce_only:
                 order.unit = terms.unit_hold(order.price, order.side, order.reduce_only)
             self.orders[order.order_id] = order
+            order.states.append((seq, order.price, order.qty, order.filled, order.remaining, order.status))
             self._moment(REST, order, order.rest_lots, self.known_us, order.price)
+        resting = tuple(sorted(row["order_id"] for row in data["orders"]))
+        self.open_states.append((seq, resting))
+
+    def is_clear(self, floor: int) -> bool:
+        """Whether everything from this number on was told."""
+        return self.whole or (self.known and floor >= self.clear_seq)
 
 
 NEW_DELIVERY: Final = {"state": "scheduled", "proven_hashes": "0", "excused_hashes": "0", "shares": 0}

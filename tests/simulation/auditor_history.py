@@ -13,9 +13,12 @@ from math import isqrt
 from typing import Any, Final
 
 from tests.simulation.auditor_accounts import (
+    BAND,
     CUT,
+    ENDED,
     FEES,
     FILL,
+    FOREVER_US,
     HOUSE,
     REST,
     Delivery,
@@ -121,14 +124,16 @@ class MarketReplay:
         self,
         market: str,
         terms: Terms,
-        dark_us: int | None,
+        darks: list[tuple[int, int]],
         checksums: list[dict[int, tuple[int, int, bool]]],
         find: Find,
         unchecked: Counter[str],
     ) -> None:
-        self.market, self.terms, self.dark_us, self.checksums = market, terms, dark_us, checksums
+        self.market, self.terms, self.darks, self.checksums = market, terms, darks, checksums
         self.find, self.unchecked = find, unchecked
         self.sides = {"buy": Queue("buy"), "sell": Queue("sell")}
+        self.last = terms.reference
+        """Price of the last trade."""
         self.place: dict[Order, int] = {}
         self.since: dict[Order, int] = {}
 
@@ -157,13 +162,50 @@ class MarketReplay:
             self.place[order], self.since[order] = moment.price, ts_us
             self.sides[order.side].add(order, moment.price, moment.qty)
         fills = sorted((m for m in group if m.kind == FILL and not m.taker), key=lambda moment: moment.trade_id)
+        whole = not _is_dark(self.darks, ts_us)
+        if not self.darks or ts_us < self.darks[0][0]:
+            self._bands([m for m in group if m.kind == BAND], fills)
         for moment in fills:
             self._trade(moment, unsure)
         for order, lots in cuts.items():
             if order in self.place:
                 self.sides[order.side].take(order, self.place[order], lots)
-        if self.dark_us is None or ts_us < self.dark_us:
+        if whole:
+            self._ends([m for m in group if m.kind == ENDED], unsure)
             self._whole_book(ts_us)
+        if fills:
+            self.last = fills[-1].price
+
+    def _bands(self, arrivals: list[Moment], fills: list[Moment]) -> None:
+        """A market order's price is the edge of the band around the last trade."""
+        terms = self.terms
+        for moment in arrivals:
+            edges = set()
+            for last in (self.last, *(fill.price for fill in fills)):
+                if moment.order.side == "buy":
+                    edges.add(min(last * (10_000 + terms.band_bps) // 10_000, terms.price_max))
+                else:
+                    edges.add(max(-(-last * (10_000 - terms.band_bps) // 10_000), terms.price_min))
+            if moment.price not in edges:
+                self.find(
+                    "life",
+                    f"{self.market} at {moment.ts_us}: market order {moment.order.order_id} with the band's edge "
+                    f"{sorted(edges)}, came {moment.price}",
+                )
+
+    def _ends(self, ends: list[Moment], unsure: set[Order]) -> None:
+        """The rest of an arriving order is canceled only when nothing within its price is left."""
+        for moment in ends:
+            order = moment.order
+            other = self.sides["sell" if order.side == "buy" else "buy"]
+            price = moment.price + 1 if order.side == "buy" else moment.price - 1
+            left = [resting for better in other.better(price) for resting in other.levels[better] if resting not in unsure]
+            if left:
+                self.find(
+                    "priority",
+                    f"{self.market} at {moment.ts_us}: order {order.order_id} to {moment.price} takes order {left[0].order_id} "
+                    f"of account {left[0].account} at {self.place[left[0]]}, came canceled with {moment.qty} lots left",
+                )
 
     def _leave(self, order: Order) -> None:
         queue = self.sides[order.side]
@@ -218,6 +260,10 @@ def _same_state(state: tuple[int, int, int, int, int, str], told: tuple[Any, ...
     return (price, qty, filled, 0 if status != "open" else remaining, status) == told
 
 
+def _is_dark(darks: list[tuple[int, int]], ts_us: int) -> bool:
+    return any(start_us <= ts_us <= end_us for start_us, end_us in darks)
+
+
 class History:
     """The audit at rest. Fills are by market and trade number, with the account and the event's data."""
 
@@ -227,10 +273,12 @@ class History:
         terms: dict[str, Terms],
         public: PublicRecord,
         index_prices: dict[str, list[str | None]],
+        listed_again: set[str],
         find: Find,
         unchecked: Counter[str],
     ) -> None:
         self.told, self.terms, self.public, self.index_prices = told, terms, public, index_prices
+        self.listed_again = listed_again
         self.find, self.unchecked = find, unchecked
         self.moments: dict[str, list[Moment]] = {}
         self.fills: dict[tuple[str, int], list[tuple[int, dict[str, Any]]]] = {}
@@ -244,7 +292,7 @@ class History:
             end = view.accounts.get(account)
             replay.run(end.event_seq if end is not None else 0)
             self.replays[account] = replay
-        dark_us = self._dark(view)
+        darks = self._darks(view)
         for account, replay in self.replays.items():
             end = view.accounts.get(account)
             if end is None:
@@ -254,28 +302,27 @@ class History:
             self._answers(replay, end)
             self._reads(replay)
         self._orders_by_time()
-        self._trades(dark_us)
+        self._trades(darks)
         for market, moments in sorted(self.moments.items()):
+            if market in self.listed_again:
+                continue
             known = self.public.of_market(market)
-            MarketReplay(market, self.terms[market], dark_us, known, self.find, self.unchecked).run(moments)
+            MarketReplay(market, self.terms[market], darks, known, self.find, self.unchecked).run(moments)
         for number, delivery in sorted(self.deliveries.items()):
             self._settlement(number, delivery)
-        self._conserved(view, dark_us)
+        self._conserved(view, darks)
         self._levels(view)
 
-    def _dark(self, view: View) -> int | None:
-        """Engine time from which on somebody's orders may be unknown; None if everything was told."""
-        dark: list[int] = []
+    def _darks(self, view: View) -> list[tuple[int, int]]:
+        """Spans of engine time in which somebody's orders may be unknown, the earliest first."""
+        darks: list[tuple[int, int]] = []
         for account, end in view.accounts.items():
             replay = self.replays.get(account)
-            if replay is None:
-                if account not in HOUSE and end.event_seq:
-                    dark.append(0)
-            elif not replay.whole:
-                dark.append(replay.dark_us or 0)
-            elif replay.applied < end.event_seq:
-                dark.append(replay.known_us)
-        return min(dark, default=None)
+            if replay is not None:
+                darks += replay.darks
+            elif account not in HOUSE and end.event_seq:
+                darks.append((0, FOREVER_US))
+        return sorted(darks)
 
     # ------------------------------------------------------------------------------------------------------- accounts
 
@@ -321,19 +368,20 @@ class History:
         if end is None:
             return
         whole = replay.whole and replay.applied == end.event_seq
-        transfers = {
-            (params["data"]["transfer_id"], params["data"]["amount"]): params["data"]
-            for params in replay.told.events.values()
-            if params["data"]["event"] == "balance"
-        }
+        transfers: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for params in replay.told.events.values():
+            data = params["data"]
+            if data["event"] == "balance":
+                after = data["balance"], data["held"]
+                transfers.setdefault((data["transfer_id"], data["amount"]), []).append(after)
         for method, result, conn in replay.told.answers:
             where = f"conn {conn}: account {replay.account}"
             if method in ("withdraw", "deposit"):
-                event = transfers.get((result["transfer_id"], result["amount"]))
-                if event is None and whole:
+                known = transfers.get((result["transfer_id"], result["amount"]))
+                if known is None and whole:
                     self.find("durable", f"{where}: the acknowledged {method} {result['transfer_id']} is an event, came none")
-                elif event is not None and not result["repeat"] and any(event[x] != result[x] for x in ("balance", "held")):
-                    self.find("balance", f"{where}: balance and held as in {event}, came {result}")
+                elif known and not result["repeat"] and (result["balance"], result["held"]) not in known:
+                    self.find("balance", f"{where}: balance and held of the transfer's event {known}, came {result}")
                 continue
             order = replay.orders.get(result["order_id"])
             if order is None:
@@ -407,10 +455,20 @@ class History:
             where = f"conn {conn}: account {replay.account}"
             if method == "balances":
                 told = tuple(msat(result[name]) for name in ("balance", "held", "positions"))
-                if replay.whole and not replay.house and not any(s[1:] == told for s in replay.states if s[0] >= floor):
+                size = 3 if replay.whole else 2  # what is in contracts is not known behind a hole
+                states = [state[1 : size + 1] for state in replay.states if state[0] >= floor]
+                if replay.is_clear(floor) and not replay.house and told[:size] not in states:
                     self.find("durable", f"{where}: balances of event {floor} or later, came {told} msat")
             elif method == "positions":
                 self._read_positions(replay, result, where)
+            elif method == "deliveries":
+                self._read_deliveries(replay, result, floor, where)
+            elif method == "open":
+                since = max((seq for seq, _ in replay.open_states if seq <= floor), default=0)
+                ids = tuple(sorted(view["order_id"] for view in result))
+                states = [state for seq, state in replay.open_states if seq >= since]
+                if replay.is_clear(floor) and ids not in states:
+                    self.find("durable", f"{where}: open orders as after event {floor} or later, came {ids}")
             elif method == "order":
                 self._read_order(replay, result, floor, where)
             elif method == "fills":
@@ -428,6 +486,13 @@ class History:
             if told not in replay.position_states.get(row["market"], ()):
                 self.find("durable", f"{where}: a position that it has had in {row['market']}, came {row}")
 
+    def _read_deliveries(self, replay: Replay, rows: list[dict[str, Any]], floor: int, where: str) -> None:
+        for row in rows if replay.whole else ():
+            states = replay.delivery_states.get(row["delivery_id"], [])
+            since = max((seq for seq, _ in states if seq <= floor), default=0)
+            if not any(all(state.get(name) == value for name, value in row.items()) for seq, state in states if seq >= since):
+                self.find("durable", f"{where}: a delivery as after event {floor} or later, came {row}")
+
     def _read_order(self, replay: Replay, view: dict[str, Any], floor: int, where: str) -> None:
         order = replay.orders.get(view["order_id"])
         if order is None:
@@ -437,7 +502,7 @@ class History:
         wrong = view_is_wrong(order, view, self.terms.get(order.market))
         if wrong:
             self.find("durable", f"{where}: order {order.order_id} with {wrong}")
-        if not replay.whole:
+        if not replay.is_clear(floor) or order.status == "unknown":
             return
         told = view_state(view, self.terms)
         since = max((state[0] for state in order.states if state[0] <= floor), default=0)
@@ -458,33 +523,39 @@ class History:
 
     # --------------------------------------------------------------------------------------------------------- trades
 
-    def _trades(self, dark_us: int | None) -> None:
+    def _trades(self, darks: list[tuple[int, int]]) -> None:
         numbers: dict[str, list[tuple[int, int]]] = {}
         for (market, trade_id), halves in sorted(self.fills.items()):
+            if market in self.listed_again:
+                continue
             numbers.setdefault(market, []).append((trade_id, halves[0][1]["ts_us"]))
-            self._halves(market, trade_id, halves, dark_us)
+            self._halves(market, trade_id, halves, darks)
         for market, trades in sorted(self.public.trades.items()):
+            if market in self.listed_again:
+                continue
             for trade_id, trade in sorted(trades.items()):
                 if (market, trade_id) not in self.fills:
                     numbers.setdefault(market, []).append((trade_id, trade["ts_us"]))
-                    if dark_us is None:
+                    if not _is_dark(darks, trade["ts_us"]):
                         self.find("halves", f"{market} trade {trade_id} has two halves, came none to its public one")
         for market, pairs in sorted(numbers.items()):
             pairs.sort()
             for (one, one_us), (other, other_us) in pairwise(pairs):
-                if other != one + 1 and dark_us is None:
+                if other != one + 1 and not darks:
                     self.find("trade", f"{market}: trade numbers without gap, came {other} after {one}")
                 if other_us < one_us:
                     self.find(
                         "trade", f"{market}: trade numbers rise with time, came {other} at {other_us} after {one} at {one_us}"
                     )
-            if dark_us is None and pairs[0][0] != 1:
+            if not darks and pairs[0][0] != 1:
                 self.find("trade", f"{market}: trade numbers start at 1, came {pairs[0][0]}")
 
-    def _halves(self, market: str, trade_id: int, halves: list[tuple[int, dict[str, Any]]], dark_us: int | None) -> None:
+    def _halves(
+        self, market: str, trade_id: int, halves: list[tuple[int, dict[str, Any]]], darks: list[tuple[int, int]]
+    ) -> None:
         name = f"{market} trade {trade_id}"
         if len(halves) != 2:
-            if len(halves) > 2 or dark_us is None or halves[0][1]["ts_us"] < dark_us:
+            if len(halves) > 2 or not _is_dark(darks, halves[0][1]["ts_us"]):
                 accounts = [(account, data["order_id"]) for account, data in halves]
                 self.find("halves", f"{name} has two halves, came {len(halves)} (account, order): {accounts}")
             return
@@ -578,7 +649,7 @@ class History:
 
     # -------------------------------------------------------------------------------------------------------- the end
 
-    def _conserved(self, view: View, dark_us: int | None) -> None:
+    def _conserved(self, view: View, darks: list[tuple[int, int]]) -> None:
         balances = sum(end.balance for end in view.accounts.values())
         shorts = sum(basis + bond for end in view.accounts.values() for qty, basis, bond in end.positions.values() if qty < 0)
         total = balances + shorts + view.deliveries_msat
@@ -594,7 +665,7 @@ class History:
             if sum_of:
                 self.find("conserved", f"{market}: positions add up to zero, came {sum_of} lots")
         transfers = any(replay.house and replay.deposited for replay in self.replays.values())
-        if dark_us is not None or transfers:
+        if darks or transfers:
             self.unchecked["conserved: deposits and fees of a history with gaps"] += 1
             return
         opening = sum(replay.told.opening[0] for replay in self.replays.values())

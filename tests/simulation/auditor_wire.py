@@ -220,6 +220,14 @@ class Terms:
         self.qty_max = self.lot.parse(info["qty_max"]) or 0
         self.reference = self.tick.parse(info["reference_price"]) or 0
 
+    @staticmethod
+    def are_usable(info: Mapping[str, Any]) -> bool:
+        """Whether steps and times make sense."""
+        sizes = (info["tick_size"], info["lot_size"])
+        steps = all(type(size) is str and DECIMAL.fullmatch(size) is not None and Step(size).unit for size in sizes)
+        times = info["gate_us"] <= info["period_start_us"] < info["period_end_us"] <= info["settle_us"]
+        return steps and times
+
     # Clearing, as its section in the document has it.
 
     def notional_floor(self, price: int, qty: int) -> int:

@@ -24,7 +24,7 @@ from gateway.journal import Journal, JournalReader, Row, first_link
 from gateway.recovery import SNAPSHOT_FORMAT, SnapshotHeader, read_snapshot
 from tests.simulation.coverage import Coverage
 from tests.simulation.swarm import Plan
-from tests.simulation.world import SECOND_NS, Finding, Fn, Loop, World
+from tests.simulation.world import SECOND_NS, Died, Finding, Fn, Loop, World
 
 SLOW_COMMIT_NS_MAX: Final = 5 * SECOND_NS
 SNAPSHOT_NAME: Final = "snapshots/snapshot-{:020d}.bin"
@@ -116,7 +116,7 @@ class Disk:
             row = self.rows[at]
             self.rows[at] = row._replace(payload=_flipped(row.payload, self.rng.randrange(len(row.payload) * 8)))
         elif kind == "row lost":
-            del self.rows[self.rng.randrange(len(self.rows))]
+            del self.rows[self.rng.choice((-1, self.rng.randrange(len(self.rows))))]
             at_end = self.last_seq != rot.rows[-1].last_seq
             if at_end and self._newest_snapshot_seq() <= self.last_seq:
                 # Nobody can tell a journal that lost its end from one that never had it.
@@ -247,15 +247,40 @@ def bring_up(
 
 
 class Writer:
-    """The sequencer's Worker: one job at a time, each taking as long as the disk takes."""
+    """The sequencer's Worker: one job at a time, at once while the disk is fast, else taking as long as the disk takes.
 
-    def __init__(self, disk: Disk, loop: Loop) -> None:
+    ``die`` ends the process this instant.
+    """
+
+    def __init__(self, disk: Disk, loop: Loop, die: Fn) -> None:
         self._disk = disk
         self._loop = loop
+        self._die = die
+        self._is_fast = disk.plan.commits != "thread"
         self._jobs: deque[tuple[Fn, Fn]] = deque()
 
     def start(self, loop: Any) -> None:
         pass
+
+    @property
+    def fast(self) -> bool:
+        return self._is_fast and not self._jobs
+
+    def run(self, job: Fn) -> None:
+        """A commit in the loop; the process may die before it, in it, or right behind it, before anybody hears of it."""
+        assert not self._jobs, "jobs run one after the other"
+        if self._disk.plan.dies_in_commit(self._disk.rng):
+            if self._fate() == "commit kept":
+                job()
+            self._die()
+            raise Died
+        job()
+        self._judge()
+
+    def _judge(self) -> None:
+        """How fast the disk was decides where the next commit runs."""
+        if self._disk.plan.commits == "both":
+            self._is_fast = self._disk.rng.random() < 0.7
 
     def put(self, job: Fn, then: Fn) -> None:
         self._jobs.append((job, then))
@@ -278,19 +303,21 @@ class Writer:
             return
         job, then = self._jobs.popleft()
         job()
+        self._judge()
         self._loop.call_soon(then)
         if self._jobs:
             self._start()
 
     def crash(self) -> None:
         """The process dies: what was being written is lost, torn (and dropped at the next start), or kept unbeknown."""
-        if self._jobs:
-            disk = self._disk
-            kind = disk.rng.choice(("commit lost", "commit torn", "commit kept"))
-            disk.coverage.count("fault", kind)
-            if kind == "commit kept":
-                self._jobs[0][0]()
+        if self._jobs and self._fate() == "commit kept":
+            self._jobs[0][0]()
         self._jobs.clear()
+
+    def _fate(self) -> str:
+        fate = self._disk.rng.choice(("commit lost", "commit torn", "commit kept"))
+        self._disk.coverage.count("fault", fate)
+        return fate
 
 
 # -------------------------------------------------------------------------------------------------------------------- keys

@@ -98,7 +98,7 @@ class Process:
             batch_bytes_max=plan.batch_bytes_max,
             reads_max=plan.reads_max,
         )
-        self.writer = Writer(host.disk, self.loop)
+        self.writer = Writer(host.disk, self.loop, host.crash)
         feeds.start(self.engine, self.sequencer)
         self.exchange.start(self.sequencer)
         self.lister = listings.Lister(
@@ -250,7 +250,7 @@ class Host:
         """Start the process; it recovers first."""
         self.disk.full = self.disk.broken = False
         self.books.clear()
-        rot = self.disk.rot() if self.plan.faulty and self.plan.rots and self.rng.random() < 0.5 else None
+        rot = self.disk.rot() if self.plan.faulty and self.plan.rots and self.rng.random() < 0.7 else None
         if rot is not None:
             self._start_damaged(rot)
         if self.disk.snapshots:

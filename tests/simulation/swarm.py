@@ -84,7 +84,7 @@ class Plan:
         """Calls that a turn may make at once."""
         self.grid_ns = rng.choice((1, 1, MS_NS, 10 * MS_NS, 100 * MS_NS))
         """Times are whole multiples of this: the wider, the more things happen at one instant."""
-        self.spread_ticks = rng.choice((1, 3, 8))
+        self.spread_ticks = rng.choice((1, 3, 8, 40))
         self.qty_max = rng.choice((1, 3, 10, 100))
         self.money_msat = rng.choice((0, 300, 5_000, 100_000, 10**9, 10**9, 10**12, MONEY_MAX_MSAT // 20))
         self.markets = rng.choice((1, 1, 2, 4))
@@ -104,8 +104,10 @@ class Plan:
 
         self.server_faults = () if self.calm else tuple(self._some(rng, SERVER_FAULTS, rng.choice((0.0, 0.4, 0.8))))
         self.server_fault_ns = rng.choice((3, 10, 40)) * SECOND_NS
-        self.rots = tuple(self._some(rng, ROTS, 0.5)) if not self.calm and rng.random() < 0.4 else ()
+        self.rots = tuple(self._some(rng, ROTS, 0.5)) if not self.calm and rng.random() < 0.6 else ()
         self.commit_ns = rng.choice((0, 1, 5, 50, 400)) * MS_NS
+        self.commits = rng.choice(("thread", "loop", "both"))
+        """Where commits run: what the sequencer decides by the speed of the disk."""
         self.snapshot_ns = rng.choice((0, 2, 10, 60)) * SECOND_NS
         """How often a snapshot is made; 0 for never."""
         self.snapshots_kept = rng.choice((1, 2, 3))
@@ -195,6 +197,10 @@ class Plan:
     def chance(self, rng: random.Random, fault: str, odds: float) -> bool:
         """Whether a fault of this kind happens now."""
         return self.faulty and self._fault_odds[fault] and rng.random() < odds
+
+    def dies_in_commit(self, rng: random.Random) -> bool:
+        """Whether a crash comes within a commit that holds up the loop."""
+        return self.faulty and "crash" in self.server_faults and rng.random() < 0.005
 
     def on_grid(self, time_ns: int) -> int:
         """The time, rounded up to the seed's grid."""

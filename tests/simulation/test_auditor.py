@@ -7,6 +7,7 @@ by hand from docs/PROTOCOL.md.
 
 import copy
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 from zlib import crc32
@@ -15,7 +16,9 @@ import pytest
 
 from tests.simulation import auditor as auditor_module
 from tests.simulation.auditor import Auditor, EndAccount, EndOrder, Setup, View
+from tests.simulation.auditor_accounts import FOREVER_US, Replay, Told
 from tests.simulation.auditor_books import BookCopy, checksum
+from tests.simulation.auditor_wire import Terms
 
 MARKET: Final = "SHA256-20261125"
 EPOCH: Final = "5f2b8c41d0a97e36b1c4f80d2a6e9357"
@@ -165,6 +168,19 @@ class Script:
         self.steps += tail
         self.ts_us = now_us
 
+    def happen(self, conn: int, label: str, behind: str, event: str, **data: Any) -> None:
+        """One more event of an account, behind a step; the later ones of the account move up."""
+        at = self.steps.index(self.step(behind)) + 1
+        for step in self.steps[at:]:
+            params = step.args[0].get("params", {}) if step.call == "received" and step.conn == conn else {}
+            if params.get("channel") == "account":
+                params["seq"] += 1
+                params["prev_seq"] += 1
+        earlier = [step.args[0]["params"]["seq"] for step in self.steps[:at] if _is_account(step, conn)]
+        self.seqs[conn] = max(earlier, default=0)
+        self.behind(behind, lambda s: s.event(conn, label, event, **data))
+        self.view.accounts[{MAKER: 100, TAKER: 101}[conn]].event_seq += 1
+
     def run(self) -> Auditor:
         auditor = Auditor(self.setup)
         for step in self.steps:
@@ -172,6 +188,12 @@ class Script:
             getattr(auditor, step.call)(*args, *step.args, step.ts_us * 1_000)
         auditor.at_rest(self.view, self.ts_us * 1_000)
         return auditor
+
+
+def _is_account(step: Step, conn: int) -> bool:
+    if step.call != "received" or step.conn != conn:
+        return False
+    return bool(step.args[0].get("params", {}).get("channel") == "account")
 
 
 def order(order_id: int, name: str, side: str, ticks: int, count: int, **more: Any) -> dict[str, Any]:
@@ -547,6 +569,21 @@ def a_refusal_is_forgotten(s: Script) -> None:
 
 
 @breaks("once")
+def a_name_is_accepted_twice(s: Script) -> None:
+    for step in s.steps:
+        if step.args and isinstance(step.args[0], dict):
+            step.args[0] = _renamed(step.args[0], "t-2", "t-1")
+
+
+def _renamed(value: Any, name: str, new: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _renamed(item, name, new) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_renamed(item, name, new) for item in value]
+    return new if value == name else value
+
+
+@breaks("once")
 def a_repeat_of_what_was_sent_once(s: Script) -> None:
     s.message("answer withdraw")["result"]["repeat"] = True
 
@@ -840,6 +877,27 @@ def a_younger_order_trades_first(s: Script) -> None:
     _requeue(s)
 
 
+@breaks("priority")
+def an_arriving_order_leaves_something_within_its_price(s: Script) -> None:
+    _ioc(s, "buy", 50_000, 50_100, "limit", "immediate")
+
+
+@breaks("life")
+def a_market_order_goes_beyond_its_band(s: Script) -> None:
+    _ioc(s, "sell", 46_001, 9_294, "market", "no_liquidity")
+
+
+def _ioc(s: Script, side: str, ticks: int, held: int, kind: str, reason: str) -> None:
+    """The taker's order of one lot that finds nothing, behind its first one."""
+    now_us = s.step("answer t-1").ts_us
+    cash = money(99_874_750_000)
+    terms = order(14, "", side, ticks, 1, type=kind, time_in_force="ioc", resting_qty="0.000", ts_us=now_us)
+    s.happen(TAKER, "ioc", "answer t-1", "accepted", **terms, balance=cash, held=money(held))
+    gone = {name: terms[name] for name in ("order_id", "client_order_id", "market", "side", "price", "qty")}
+    more = {"filled_qty": "0.000", "reason": reason, "balance": cash, "held": money(0)}
+    s.happen(TAKER, "ioc end", "event ioc", "canceled", **gone, **more)
+
+
 def _swapped(value: Any) -> Any:
     """The same with orders 10 and 11 exchanged, wherever they stand."""
     if isinstance(value, dict):
@@ -942,6 +1000,114 @@ def test_a_broken_promise_is_found_by_its_check_and_no_other(check: str, change:
 def test_every_check_has_a_case_and_stands_in_the_table() -> None:
     table = set(re.findall(r"^``(\w+)``", auditor_module.__doc__ or "", re.MULTILINE))
     assert table == {check for check, _, _, _ in CASES}
+
+
+def _replayed(told: Told) -> tuple[Replay, list[str]]:
+    findings: list[str] = []
+    terms = {MARKET: Terms(INFO)}
+    replay = Replay(told, terms, {}, {}, {}, lambda check, text: findings.append(f"{check}: {text}"), Counter())
+    replay.run(told.max_seq)
+    return replay, findings
+
+
+def _with_a_hole() -> tuple[Told, int, int]:
+    """The maker's events without the one that canceled m-2: its number and time."""
+    told = good().run().told[100]
+    seq = next(seq for seq, params in told.events.items() if params["data"].get("reason") == "requested")
+    return told, seq, told.events.pop(seq)["ts_us"]
+
+
+def test_a_hole_is_dark_to_the_end_without_a_snapshot() -> None:
+    told, seq, _ = _with_a_hole()
+    replay, findings = _replayed(told)
+    assert findings == []
+    assert not replay.known
+    assert replay.darks == [(told.events[seq - 1]["ts_us"], FOREVER_US)]
+
+
+def test_a_hole_is_dark_until_the_next_snapshot() -> None:
+    told, seq, ts_us = _with_a_hole()
+    resting = {**order(12, "m-3", "sell", 50_010, 1_000), "status": "open", "remaining_qty": "1.000", "ts_us": START_US}
+    del resting["resting_qty"]
+    sold = {"market": MARKET, "qty": "-2.500", "basis": money(125_000_000), "bond": money(25_000_000), "realized": money(0)}
+    state = {"balance": balance_view(100, 99_974_875_000, 10_103_000, 150_000_000), "positions": [sold], "deliveries": []}
+    told.snapshots[seq] = {**state, "orders": [resting]}, MAKER, ts_us
+    replay, findings = _replayed(told)
+    assert findings == []
+    assert replay.known
+    assert not replay.whole
+    assert replay.darks == [(told.events[seq - 1]["ts_us"], ts_us)]
+    assert replay.balance == 90_111_500_000
+
+
+def test_roundings_are_those_of_the_document() -> None:
+    short = Terms({**INFO, "period_end_us": PERIOD_START_US + 300_000_000})
+    assert short.notional_ceil(50_000, 1) == 174
+    assert short.notional_floor(50_000, 1) == 173
+    assert short.unit_hold(50_000, "buy", False) == 175
+    assert short.unit_hold(50_000, "sell", False) == 36
+    assert short.unit_hold(50_000, "sell", True) == 0
+
+
+UNWATCHED: Final = {
+    # What nothing else that a client is told speaks about; an operator's key does nothing here but deposit.
+    "hello": "version connection ts_us",
+    "answer login": "account permissions",
+    "account snapshot": "ts_us name",
+    # A market under another name: nothing about the true one can be checked, which is counted and no finding.
+    "answer": "market",
+    # One more than before is what time may have brought.
+    "budget": "orders cancels requests",
+}
+
+
+def _leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
+    if isinstance(value, dict):
+        return [leaf for name, item in value.items() for leaf in _leaves(item, (*path, name))]
+    if isinstance(value, list):
+        return [leaf for at, item in enumerate(value) for leaf in _leaves(item, (*path, at))]
+    return [(path, value)]
+
+
+def _other(value: Any) -> Any:
+    """A value of the same kind that differs a little."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if value is None:
+        return "0.00050000"
+    return value[:-1] + ("1" if value[-1:] == "0" else "0") if value[-1:].isdigit() else value + "x"
+
+
+def _about(step: Step) -> str:
+    message = step.args[0]
+    params = message.get("params", {})
+    if "channel" in params:
+        event = params["data"].get("event", "") if isinstance(params["data"], dict) else ""
+        return f"{params['channel'].split('.')[0]} {params['type']} {event}".strip()
+    if "method" in message:
+        return str(message["method"])
+    return "error" if "error" in message else "answer login" if step.label.startswith("answer login") else "answer"
+
+
+@pytest.mark.slow
+def test_every_field_that_is_told_is_watched() -> None:
+    """Each field of each message is changed once. What the auditor cannot know is listed."""
+    unwatched: dict[str, set[str]] = {}
+    for number, step in enumerate(good().steps):
+        if step.call != "received":
+            continue
+        for path, value in _leaves(step.args[0]):
+            script = good()
+            place: Any = script.steps[number].args[0]
+            for name in path[:-1]:
+                place = place[name]
+            place[path[-1]] = _other(value)
+            if not script.run().findings:
+                about = "budget" if path[0] == "budget" else _about(step)
+                unwatched.setdefault(about, set()).add(str(next(name for name in path[::-1] if isinstance(name, str))))
+    assert unwatched == {about: set(names.split()) for about, names in UNWATCHED.items()}
 
 
 def test_checksum_of_the_documents_vectors() -> None:

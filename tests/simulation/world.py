@@ -24,6 +24,10 @@ class Finding(Exception):
     """Something that must not happen has happened; the text is one line."""
 
 
+class Died(BaseException):
+    """The process that this code belonged to is gone: nothing after this point happens."""
+
+
 class Handle:
     """Something that is to happen; ``cancel`` takes it back."""
 
@@ -69,12 +73,19 @@ class World:
                 break
         self.now_ns = at_ns
         self.steps += 1
-        handle.fn(*handle.args)
+        self._do(handle.fn, handle.args)
         soon = self.soon
         while soon:
             loop, fn, args = soon.popleft()
             if loop.alive:
-                fn(*args)
+                self._do(fn, args)
+
+    @staticmethod
+    def _do(fn: Fn, args: tuple[Any, ...]) -> None:
+        try:
+            fn(*args)
+        except Died:
+            pass
 
     # ---------------------------------------------------------------------------------------------------- what is told
 
