@@ -62,7 +62,6 @@ from engine.members import (
     GTC,
     GTD,
     LIMIT,
-    MARKET,
     MARKET_HALTED,
     MARKET_OPEN,
     ORDER_CANCELED,
@@ -474,8 +473,7 @@ class Engine:
         if may_rest:
             self.matching.rest(order, account, market)
             return order.remaining
-        is_market = order.order_type is MARKET
-        reason = CancelReason.NO_LIQUIDITY if is_market else CancelReason.IMMEDIATE
+        reason = CancelReason.IMMEDIATE if order.is_limit else CancelReason.NO_LIQUIDITY
         self.matching.cancel(order, account, market, reason, ORDER_CANCELED, out)
         return 0
 

@@ -75,7 +75,9 @@ def _check_accounts(engine: Engine) -> None:
         for key, outcome in account.outcomes.items():
             if isinstance(outcome, Order):
                 assert outcome.client_order_id == key, f"{name} remembers {key} as another order"
-                assert outcome.status is OrderStatus.OPEN or not outcome.forget, f"{name} remembers {key} too long"
+                is_open = outcome.status is OrderStatus.OPEN
+                assert is_open or not outcome.forget, f"{name} remembers {key} too long"
+                assert is_open is (outcome.order_id in account.orders), f"{name} remembers {key} as what it is not"
     assert open_orders == engine.matching.open_orders, (
         f"{engine.matching.open_orders} open orders are counted, not {open_orders}"
     )

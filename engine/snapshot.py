@@ -233,6 +233,13 @@ def _restore(state: _Snapshot) -> Engine:
         orders = decode_orders(block.columns, block.keys.split("\n"), accounts, listings, queue, remembered, special)
         if block.answers:
             decode_answers(block.answer_columns, block.answers, orders)
+    for told in state.told:
+        kind = Rejected if isinstance(told.event, _Rejected) else BalanceChanged
+        engine.accounts[told.account].outcomes[told.key] = kind(*astuple(told.event))
+        remembered[told.place - 1] = (told.placed_ns, told.account, told.key)
+    # Nothing that has a place is false, and asking so is the cheapest question.
+    if not (all(queue) and all(remembered)) or sum(saved.bids + saved.asks for saved in state.markets) != state.queued:
+        raise ValueError("a place without an order")
     for saved in reversed(state.markets):
         book = engine.markets[saved.spec.symbol].book
         book.load(False, cast("list[Resting]", queue), saved.asks)
@@ -241,10 +248,6 @@ def _restore(state: _Snapshot) -> Engine:
     engine.matching.load(special, engine.markets)
     for item in state.deliveries:
         _restore_delivery(engine, item)
-    for told in state.told:
-        kind = Rejected if isinstance(told.event, _Rejected) else BalanceChanged
-        engine.accounts[told.account].outcomes[told.key] = kind(*astuple(told.event))
-        remembered[told.place - 1] = (told.placed_ns, told.account, told.key)
     engine.recall(cast("list[Remembered]", remembered))
     engine.due.load(cast("list[tuple[int, int, int | str]]", state.due))
     return engine

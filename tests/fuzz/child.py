@@ -15,14 +15,14 @@ import atheris
 
 with atheris.instrument_imports(include=["engine", "gateway", "hashpit"]):
     from gateway import log
-    from tests.fuzz.runner import load
+    from tests.fuzz.runner import AGAIN, load
 
     TARGET = load(sys.argv[1])
 
 
 def main() -> None:
     log.configure("json", "error")  # what a target refuses is no news
-    atheris.Setup([sys.argv[0], *sys.argv[2:]], TARGET.one)
+    atheris.Setup([os.environ.get(AGAIN, sys.argv[0]), *sys.argv[2:]], TARGET.one)
     atheris.Fuzz()
 
 

@@ -24,6 +24,8 @@ CORPUS: Final = Path(__file__).with_name("corpus")
 WORK: Final = ROOT / ".fuzz"
 """What fuzzers find and learn on this machine; not part of the project."""
 TARGETS: Final = ("codec", "session", "frames", "upgrade", "journal", "snapshot", "flow", "config", "keys")
+AGAIN: Final = "HASHPIT_FUZZ_AGAIN"
+"""The variable that tells the child what starts it."""
 INPUT_S_MAX: Final = 5
 """An input that takes longer is a finding."""
 SHARED_MEMORY: Final = Path("/dev/shm")
@@ -141,10 +143,14 @@ def _child(name: str, flags: list[str], say: Callable[[str], None]) -> str:
         dictionary.write_bytes(b"".join(_quoted(word) for word in target.WORDS))
         limits = [f"-max_len={target.BYTES_MAX}", f"-timeout={INPUT_S_MAX}", f"-rss_limit_mb={MEMORY_MIB_MAX}"]
         limits += [f"-malloc_limit_mb={MEMORY_MIB_MAX // 2}", f"-dict={dictionary}"]
+        # libFuzzer starts itself again to merge, by its first argument.
+        again = Path(folder, "again")
+        again.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tests.fuzz.child {name} "$@"\n')
+        again.chmod(0o700)
         child = subprocess.Popen(
-            [sys.executable, "-m", "tests.fuzz.child", name, *limits, *flags],
+            [str(again), *limits, *flags],
             cwd=ROOT,
-            env={**os.environ, "TMPDIR": folder},
+            env={**os.environ, "TMPDIR": folder, AGAIN: str(again)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -444,7 +444,7 @@ async def test_a_failing_disk_stops_the_process(tmp_path: Path) -> None:
         answers = [client.start("create_account", name=f"after-{number}") for number in range(200)]
         await asyncio.gather(*answers, return_exceptions=True)
         assert await client.closed() == Close.FAILED
-        assert await server.stop() == 1
+        assert await server.ended() == 1
         assert [line for line in server.log_text().splitlines() if line.startswith("hashpit: stopped: ")]
         await server.start()
         async with PlainClient.to(server, server.operator) as again:

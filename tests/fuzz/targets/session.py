@@ -215,15 +215,13 @@ def _documented(answer: dict[str, Any]) -> None:
 
 
 def _gapless(messages: list[Any]) -> None:
-    """Every channel of a socket names its predecessor, from its last snapshot on. A feed's end is told to those who are
-    conflated too, for whom something is missing before it."""
+    """Every channel of a socket names its predecessor, from its last snapshot on."""
     last: dict[str, int] = {}
     for message in messages:
         if isinstance(message, dict) and message.get("method") == "subscription":
             params = message["params"]
             channel = params["channel"]
-            is_end = params["type"] == "event" and isinstance(params["data"], dict) and params["data"].get("event") == "closed"
-            if params["type"] != "snapshot" and not is_end and channel in last:
+            if params["type"] != "snapshot" and channel in last:
                 # A resume may go back to any number.
                 follows = params["prev_seq"] <= last[channel] if channel == "account" else params["prev_seq"] == last[channel]
                 assert follows, f"{channel}: {params['seq']} does not follow {last[channel]}"
