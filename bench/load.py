@@ -122,7 +122,11 @@ class Socket:
 
     def receive(self) -> list[bytes]:
         """The payloads that one read completes; it waits when there is nothing to read."""
-        data = self._rest + self.receive_bytes()
+        return self.completed(self.receive_bytes())
+
+    def completed(self, data: bytes) -> list[bytes]:
+        """The payloads that one read's bytes complete."""
+        data = self._rest + data
         payloads, used = split(data)
         self._rest = data[used:]
         return payloads
@@ -369,20 +373,25 @@ class Load:
         due_ns, number = time.perf_counter_ns(), 0
         self.late = []
 
-        def run(until: float) -> None:
+        def send_due() -> None:
             nonlocal due_ns, number
-            while (now_ns := time.perf_counter_ns()) < until * 1e9:
-                due: dict[int, list[int]] = {}
-                while due_ns <= now_ns:
-                    due.setdefault(number % len(peers), []).append(due_ns)
-                    number += 1
-                    due_ns += round(rng.expovariate(per_second) * 1e9)
-                for index, starts in due.items():
-                    self._count(peers[index].send(calls[index], starts))
-                    now_ns = time.perf_counter_ns()
-                    self.late += [now_ns - start for start in starts]
+            now_ns = time.perf_counter_ns()
+            due: dict[int, list[int]] = {}
+            while due_ns <= now_ns:
+                due.setdefault(number % len(peers), []).append(due_ns)
+                number += 1
+                due_ns += round(rng.expovariate(per_second) * 1e9)
+            for index, starts in due.items():
+                self._count(peers[index].send(calls[index], starts))
+                now_ns = time.perf_counter_ns()
+                self.late += [now_ns - start for start in starts]
+
+        def run(until: float) -> None:
+            while time.perf_counter() < until:
+                send_due()
                 for _ in self._receive(peers, max(min(due_ns / 1e9, until) - time.perf_counter(), 0.0)):
-                    pass
+                    # What became due while a socket's answers were decoded does not wait for those of the others.
+                    send_due()
 
         return self._measure(run, warm_up, seconds, peers)
 
@@ -425,12 +434,14 @@ class Load:
     def _receive(self, peers: list[Peer], timeout: float) -> Iterator[tuple[Peer, int]]:
         """Read once from each socket that has something, and how many answers it had."""
         sockets = {peer.socket: peer for peer in peers}
-        for ready in select.select(sockets, (), (), timeout)[0]:
-            peer = sockets[ready]
-            payloads = ready.receive()
-            now_ns = time.perf_counter_ns()
+        # All are read before any is decoded, so that no answer's time has the decoding of others in it.
+        read = [
+            (sockets[ready], ready.receive_bytes(), time.perf_counter_ns())
+            for ready in select.select(sockets, (), (), timeout)[0]
+        ]
+        for peer, data, now_ns in read:
             found = 0
-            for payload in payloads:
+            for payload in peer.socket.completed(data):
                 answer = self._decode(payload)
                 if answer.error is not None:
                     raise OutcomeError(f"the server refused: {answer.error}")

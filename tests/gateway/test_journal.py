@@ -13,6 +13,7 @@ from engine.commands import Command, CreateAccount, Deposit, Entry, ReportWork, 
 from engine.limits import Limits
 from gateway import journal as journal_module
 from gateway.journal import (
+    CHECKPOINT_PAGES,
     FORGET_ROWS_MAX,
     Journal,
     JournalCorrupt,
@@ -398,6 +399,16 @@ def test_old_frames_behind_new_ones_are_no_damage(path: Path) -> None:
         journal._db.execute("PRAGMA wal_checkpoint(RESTART)")
         journal.append(31, 31, encode_batch([entry(31, Tick())]))
         assert wal_fault(path.with_name("journal.db-wal")) == ""
+
+
+def test_the_wal_is_folded_back_in_small_steps(path: Path) -> None:
+    """So that no commit has much to fold back. A commit's own pages come on top: the one that passes the bound is whole."""
+    frame_bytes, most = 24 + 4_096, 0
+    with Journal(path) as journal:
+        for seq in range(1, 2 * CHECKPOINT_PAGES):
+            journal.append(seq, seq, encode_batch([entry(seq, CreateAccount("n" * 8_000))]))
+            most = max(most, path.with_name("journal.db-wal").stat().st_size)
+    assert (CHECKPOINT_PAGES - 8) * frame_bytes < most < (CHECKPOINT_PAGES + 8) * frame_bytes
 
 
 # ---------------------------------------------------------------------------------------------------------------- archives
