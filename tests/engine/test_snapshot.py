@@ -113,6 +113,32 @@ def test_more_places_than_orders_are_refused_before_memory_is_taken(field: str, 
         restore(msgpack.encode(fields))
 
 
+@pytest.mark.parametrize("column", [-2, -1], ids=["queued", "remembered"])
+def test_two_orders_at_one_place_are_refused(column: int) -> None:
+    engine = exchange()
+    for number in range(2):
+        apply(engine, Place(100, "M1", Side.BUY, OrderType.LIMIT, 1, 1, client_order_id=f"o{number}"), START_NS)
+    fields = msgpack.decode(dump(engine))
+    columns = fields[_Snapshot.__struct_fields__.index("orders")][0][0]
+    assert isinstance(columns[column], bytes)
+    columns[column] = columns[column][0]
+    with pytest.raises(ValueError, match="not a snapshot"):
+        restore(msgpack.encode(fields))
+
+
+@pytest.mark.parametrize("bids", [-1, 1, 3])
+def test_a_book_with_more_or_fewer_orders_than_places_is_refused(bids: int) -> None:
+    engine = exchange()
+    for _ in range(2):
+        apply(engine, Place(100, "M1", Side.BUY, OrderType.LIMIT, 1, 1), START_NS)
+    fields = msgpack.decode(dump(engine))
+    market = fields[_Snapshot.__struct_fields__.index("markets")][0]
+    assert market[4:6] == [2, 0]
+    market[4] = bids
+    with pytest.raises(ValueError, match="not a snapshot"):
+        restore(msgpack.encode(fields))
+
+
 def test_another_format_is_refused_by_its_number() -> None:
     fields = msgpack.decode(dump(Engine()))
     assert fields[0] == FORMAT
