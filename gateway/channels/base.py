@@ -161,8 +161,8 @@ class Channel:
         raise AssertionError(f"{self.name} has no snapshot")
 
     def _gathers(self) -> bool:
-        """Whether a snapshot of now would show what waits for the next tick. One number, one state: then the snapshot waits, too,
-        so that nobody makes the others get more than a tick's messages."""
+        """Whether a snapshot of now would show what waits for the next tick. One number, one state: so the snapshot waits, too,
+        and nobody makes the others get more than one message for a tick."""
         return False
 
     def _show_gathered(self, now_ns: int) -> None:
