@@ -134,6 +134,9 @@ class Session:
         if self.state is State.CLOSED:
             return
         self._heard_ns = now_ns
+        if self.state is State.CONNECTED and self.exchange.feeds.has_any(self):
+            # The message may end the last of them.
+            self._login_deadline_ns = now_ns + self._login_ns
         try:
             self._message(payload, now_ns)
         except Exception:

@@ -56,7 +56,7 @@ from typing import Any
 from tests.simulation.auditor_answers import Answers
 from tests.simulation.auditor_books import copy_of
 from tests.simulation.auditor_history import EndAccount, EndOrder, History, View
-from tests.simulation.auditor_state import CLOSE_CAUSES, CUT, LOSSLESS, MESSAGES_MAX, PASSING, TICK_NS, Connection, Setup
+from tests.simulation.auditor_state import CLOSE_CAUSES, CUT, LOSSLESS, MESSAGES_MAX, PASSING, Connection, Setup
 from tests.simulation.auditor_wire import CLOSE_CODES
 
 __all__ = ["Auditor", "EndAccount", "EndOrder", "Setup", "View"]
@@ -113,7 +113,7 @@ class Auditor(Answers):
         why = ""
         if code == 4001:
             speaks = connection.account is not None or connection.subscriptions
-            alone_ns = now_ns - connection.spoke_ns + TICK_NS
+            alone_ns = now_ns - connection.spoke_ns
             if not excused and (speaks or alone_ns < self.setup.login_ms * 1_000_000):
                 why = f"a socket without login and subscription for {self.setup.login_ms} ms"
         elif code == 4002:

@@ -495,8 +495,6 @@ class Answers(Channels):
         if names != request.params.get("channels"):
             self._say(connection, "shape", f"the channels that were asked for, came {names!r:.160}")
             return
-        if not connection.subscriptions:
-            connection.subscribed_ns = now_ns
         for name in dict.fromkeys(names):
             subscription = connection.subscriptions.get(name)
             if subscription is None:
@@ -506,10 +504,15 @@ class Answers(Channels):
                 subscription.owed = subscription.behind = True
 
     def _unsubscribe(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
-        if connection.subscriptions and request.sent_ns - connection.subscribed_ns > SECOND_NS:
+        if any(self._goes_on(subscription) for subscription in connection.subscriptions.values()):
             connection.spoke_ns = request.sent_ns
         for name in result["channels"]:
             connection.subscriptions.pop(name, None)
+
+    def _goes_on(self, subscription: Subscription) -> bool:
+        """Whether the channel has surely not ended with its market."""
+        terms = self.terms.get(subscription.market)
+        return subscription.kind == "status" or (terms is not None and self._engine_ns() < terms.gate_us * 1_000)
 
     def _resync(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
         for name in result["channels"]:

@@ -18,8 +18,6 @@ ENGINE_SLACK_NS: Final = 2 * SECOND_NS
 ID_CHARS_MAX: Final = 64
 MESSAGES_PER_SECOND: Final = 10
 """Of a gathering channel."""
-TICK_NS: Final = 2 * 10**8
-"""How late the server may see that a socket has no channel any more, rather longer."""
 TOLD_REFUSALS: Final = frozenset({"place", "amend", "cancel", "withdraw"})
 """Methods whose refusals by the engine are events of the account."""
 CUT: Final = 1006
@@ -155,14 +153,13 @@ class Connection:
         "said_hello",
         "sent_ns",
         "spoke_ns",
-        "subscribed_ns",
         "subscriptions",
         "switched_ns",
     )
 
     def __init__(self, number: int, client: str, process: int, now_ns: int) -> None:
         self.number, self.client, self.process = number, client, process
-        self.opened_ns = self.sent_ns = self.switched_ns = self.subscribed_ns = now_ns
+        self.opened_ns = self.sent_ns = self.switched_ns = now_ns
         self.spoke_ns = now_ns
         """Until when it surely had a login or a channel, or was new."""
         self.is_open = True

@@ -850,10 +850,14 @@ def a_reader_that_is_not_slow_is_closed(s: Script) -> None:
 
 @breaks("close")
 def who_leaves_its_last_channel_is_closed_at_once(s: Script) -> None:
-    channels = [f"book.{MARKET}", f"trades.{MARKET}"]
+    s.call(WATCHER, "status", "subscribe", channels=["status"])
+    s.answer(WATCHER, "status", {"channels": ["status"]}, {"orders": 0, "cancels": 0, "requests": 17})
+    s.channel(WATCHER, "status snapshot", "status", "snapshot", 0, 0, {"server": {"state": "open"}, "markets": []})
+    s.tick()
+    channels = [f"book.{MARKET}", f"trades.{MARKET}", "status"]
     s.call(WATCHER, "leave", "unsubscribe", channels=channels)
-    s.answer(WATCHER, "leave", {"channels": channels}, {"orders": 0, "cancels": 0, "requests": 17})
-    s.tick(s.ts_us + 9_700_000)
+    s.answer(WATCHER, "leave", {"channels": channels}, {"orders": 0, "cancels": 0, "requests": 16})
+    s.tick(s.ts_us + 9_900_000)
     s.add("end", "closed", WATCHER, 4001, "")
 
 
