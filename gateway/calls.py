@@ -108,9 +108,9 @@ class Call:
         """Pass on the engine's refusal."""
         self.refuse(reject_error(rejected, terms, self.fields))
 
-    def deny(self, code: RejectCode, bound: int = 0, terms: Terms | None = None) -> None:
+    def deny(self, code: RejectCode) -> None:
         """Refuse what the engine would refuse, without asking it."""
-        self.reject(Rejected(0, 0, code, bound, 0, "", ""), terms)
+        self.reject(Rejected(0, 0, code, 0, 0, "", ""))
 
     def stopped(self, problem: Exception) -> None:
         """Refuse because the sequencer takes nothing: it is overloaded or stopped."""

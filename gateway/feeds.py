@@ -108,12 +108,19 @@ class Feeds:
             self._status.load(market.spec, market.state)
         self._accounts = Accounts(engine, reads, self._terms, self._subscriptions, self._limits)
         loaded = [(ts_ns, event) for ts_ns, events in self._loaded for event in events]
+        trades: dict[str, list[Trade]] = {symbol: [] for symbol in self._markets}
         for ts_ns, event in loaded[-self._limits.all_max :]:
             self._accounts.load(event, ts_ns)
-            if type(event) is Trade and event.market in self._markets:
-                known = self._markets[event.market]
-                known.trades.load([event])
-                known.ticker.trades([event])
+            if type(event) is Trade and event.market in trades:
+                trades[event.market].append(event)
+            elif type(event) is MarketListed and event.spec.symbol in trades:
+                # What traded under this name before was another market.
+                trades[event.spec.symbol].clear()
+        for symbol, mine in trades.items():
+            if mine:
+                self._markets[symbol].trades.load(mine)
+                self._markets[symbol].ticker.trades(mine)
+                self._touched[symbol] = None
         self._loaded.clear()
 
     # -------------------------------------------------------------------------------------------------------- publish
@@ -203,6 +210,10 @@ class Feeds:
         """Number of the last message of every channel that the subscriber has."""
         mine = self._subscriptions.of.get(subscriber, {})
         return {name: channel.last_seq(subscriber) for name, channel in mine.items()}
+
+    def has_any(self, subscriber: Subscriber) -> bool:
+        """Whether the subscriber has a channel."""
+        return subscriber in self._subscriptions.of
 
     # ------------------------------------------------------------------------------------------------------- markets
 

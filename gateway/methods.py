@@ -79,6 +79,8 @@ from gateway.wire import ErrorCode, Params
 ACCOUNT_CHANNEL: Final = "account"
 """The one channel that takes a login; the others are public."""
 SERVER_NAME: Final = "hashpit"
+BELOW_ALL: Final = -1
+"""A price or quantity of zero in an amend, where 0 says "as it is" to the engine: it refuses the one like the other."""
 
 Role = Literal["seller", "buyer", "meter"]
 BucketName = Literal["requests", "orders", "cancels"]
@@ -412,17 +414,10 @@ def _amend(call: Call, params: wire.AmendParams) -> None:
     terms = exchange.terms(order.market) if order is not None else None
     price = qty = 0
     if terms is not None:
-        # The engine takes 0 for "as it is", so a price or quantity of zero is refused here.
         if params.price is not None:
-            price = _parse(terms.price, params.price, "price")
-            if price == 0:
-                call.deny(RejectCode.PRICE_TOO_LOW, 1, terms)
-                return
+            price = _parse(terms.price, params.price, "price") or BELOW_ALL
         if params.qty is not None:
-            qty = _parse(terms.qty, params.qty, "qty")
-            if qty == 0:
-                call.deny(RejectCode.QTY_TOO_SMALL, 1, terms)
-                return
+            qty = _parse(terms.qty, params.qty, "qty") or BELOW_ALL
     # Without an open order the engine refuses, whatever the numbers are.
 
     def answer(entry: Entry, events: list[Event]) -> None:

@@ -134,6 +134,9 @@ class Session:
         if self.state is State.CLOSED:
             return
         self._heard_ns = now_ns
+        if self.state is State.CONNECTED and self.exchange.feeds.has_any(self):
+            # The message may end the last of them.
+            self._login_deadline_ns = now_ns + self._login_ns
         try:
             self._message(payload, now_ns)
         except Exception:
@@ -158,10 +161,12 @@ class Session:
         if now_ns - self._heard_ns > self._idle_ns:
             self.close(Close.IDLE, "nothing was heard for too long")
             return
-        late = self.state is State.CONNECTED and now_ns > self._login_deadline_ns
-        if late and not self.exchange.feeds.last_seqs(self):
-            self.close(Close.LOGIN_TIMEOUT, "neither logged in nor subscribed in time")
-            return
+        if self.state is State.CONNECTED:
+            if self.exchange.feeds.has_any(self):
+                self._login_deadline_ns = now_ns + self._login_ns
+            elif now_ns > self._login_deadline_ns:
+                self.close(Close.LOGIN_TIMEOUT, "neither logged in nor subscribed in time")
+                return
         if now_ns >= self._next_heartbeat_ns:
             self._next_heartbeat_ns = now_ns + self._heartbeat_ns
             beat = wire.Heartbeat(micros(now_ns), self.exchange.feeds.last_seqs(self))

@@ -108,8 +108,7 @@ class Channel:
     # -------------------------------------------------------------------------------------------------- subscribers
 
     def add(self, subscriber: Subscriber, now_ns: int) -> None:
-        """Subscribe: a snapshot now, then everything that follows. Again: another snapshot."""
-        self._before_snapshot(now_ns)
+        """Subscribe: a snapshot, then everything that follows. Again: another snapshot."""
         # Attached first: sending the snapshot may end the subscriber, which takes it out again.
         self._attach(subscriber)
         self.resync(subscriber, now_ns)
@@ -125,9 +124,8 @@ class Channel:
                 del self._subscriptions.of[subscriber]
 
     def resync(self, subscriber: Subscriber, now_ns: int) -> None:
-        """Send the snapshot again."""
-        self._before_snapshot(now_ns)
-        if self.conflates and subscriber.buffered_bytes() > CONFLATE_BYTES:
+        """Send the snapshot again: now, or when what is gathered went out and the subscriber has read what waits for it."""
+        if self.conflates and (self._gathers() or subscriber.buffered_bytes() > CONFLATE_BYTES):
             self._fell_behind(subscriber, self.seq)
             return
         self._caught_up(subscriber)
@@ -140,7 +138,7 @@ class Channel:
     def close(self, reason: str, now_ns: int) -> None:
         """The feed's end: a last event that says so, and no subscribers any more."""
         if self._behind:
-            self._before_snapshot(now_ns)
+            self._show_gathered(now_ns)
         for subscriber in [*self._behind]:
             # Its snapshot comes now or never; without it the last event looks like a gap.
             self._caught_up(subscriber)
@@ -162,8 +160,13 @@ class Channel:
         """The channel's whole state as wire data."""
         raise AssertionError(f"{self.name} has no snapshot")
 
-    def _before_snapshot(self, now_ns: int) -> None:
-        """Tell those who are subscribed what a snapshot would show and they do not know yet."""
+    def _gathers(self) -> bool:
+        """Whether a snapshot of now would show what waits for the next tick. One number, one state: so the snapshot waits, too,
+        and nobody makes the others get more than one message for a tick."""
+        return False
+
+    def _show_gathered(self, now_ns: int) -> None:
+        """Tell those who are subscribed what waits for the next tick."""
 
     def _attach(self, subscriber: Subscriber) -> None:
         self._subscribers[subscriber.outbox] = subscriber

@@ -198,8 +198,10 @@ class ConflatedBookChannel(BookChannel):
             for price, was in news.items():
                 mine.setdefault(price, was)
 
-    def _before_snapshot(self, now_ns: int) -> None:
-        # A snapshot shows what is gathered already: one number, one book.
+    def _gathers(self) -> bool:
+        return bool(self._bids or self._asks)
+
+    def _show_gathered(self, now_ns: int) -> None:
         self.tick(now_ns)
 
     def tick(self, now_ns: int) -> None:

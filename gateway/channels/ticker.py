@@ -83,8 +83,11 @@ class TickerChannel(Channel):
             else:
                 self._skip()
 
-    def _before_snapshot(self, now_ns: int) -> None:
-        # Else a change that is taken back before the tick would stay with whoever saw it in a snapshot.
+    def _gathers(self) -> bool:
+        # A change that is taken back before the tick would stay with whoever saw it in a snapshot.
+        return self._dirty
+
+    def _show_gathered(self, now_ns: int) -> None:
         self.tick(now_ns)
 
     def snapshot_data(self, now_ns: int) -> TickerView:

@@ -518,15 +518,42 @@ def test_a_ticker_shows_nothing_that_is_taken_back_unseen() -> None:
     rig.feeds.tick(rig.now)
     placed: Any = rig.place(seller, spec, Side.SELL, 49_000, 1)[0]
     reader = rig.subscribe(f"ticker.{spec.symbol}")
-    assert reader.messages[-1]["data"]["ask"] == "0.00049000"
     rig.run(Cancel(seller, placed.order_id))
     rig.feeds.tick(rig.now)
-    assert reader.messages[-1]["data"]["ask"] != "0.00049000"
+    assert [message["data"]["ask"] for message in reader.messages] == ["0.00050000"]
+
+
+@pytest.mark.parametrize("form", ["book.{}.100ms", "ticker.{}"])
+def test_snapshots_for_some_make_no_messages_for_others(form: str) -> None:
+    """Found by simulation: each snapshot of a gathering channel sent everybody what had been gathered for it."""
+    rig = Rig()
+    spec, seller, _ = market_with_trade(rig)
+    name = form.format(spec.symbol)
+    rig.feeds.tick(rig.now)
+    reader, again = rig.subscribe(name), rig.subscribe(name)
+    late = []
+    for price in range(49_999, 49_979, -1):
+        rig.place(seller, spec, Side.SELL, price, 1)
+        late.append(rig.subscribe(name))
+        rig.feeds.find(name, 0).resync(again, rig.now)
+    assert [len(one.messages) for one in (reader, again, *late)] == [1, 1] + [0] * 20, "all wait for the tick"
+    rig.feeds.tick(rig.now)
+    assert len(reader.messages) == 2, "one for a tick"
+    seq = reader.messages[-1]["seq"]
+    for one in (again, *late):
+        last = one.messages[-1]
+        assert (last["type"], last["seq"], last["prev_seq"]) == ("snapshot", seq, seq)
+    assert again.messages[-1]["data"] == late[0].messages[-1]["data"]
+    rig.subscribe(name)
+    assert len(reader.messages) == 2
+    prompt = rig.subscribe(name)
+    assert len(prompt.messages) == 1, "with nothing gathered the snapshot comes at once"
 
 
 def test_ticker_counts_24_hours() -> None:
     rig = Rig()
     spec, seller, buyer = market_with_trade(rig)
+    rig.feeds.tick(rig.now)
     reader = rig.subscribe(f"ticker.{spec.symbol}")
     assert reader.messages[0]["data"] == {
         "market": spec.symbol,
@@ -786,6 +813,29 @@ def test_feeds_go_on_from_what_recovery_replayed() -> None:
     assert feeds.account(buyer).resume(reader, 1)
     assert [message["data"]["event"] for message in reader.messages] == ["accepted", "fill", "accepted"]
     assert seller
+
+
+def test_a_market_that_is_listed_again_starts_without_the_trades_of_the_one_before() -> None:
+    rig = Rig()
+    spec, seller, buyer = market_with_trade(rig)
+    rig.place(buyer, spec, Side.SELL, 49_000, 1)
+    rig.place(seller, spec, Side.BUY, 49_000, 1)
+    rig.now = spec.gate_ns
+    rig.run(CreateAccount("somebody"))
+    assert spec.symbol not in rig.engine.markets, "nobody was left in it"
+    rig.run(ListMarket(replace(spec, gate_ns=spec.period_start_ns)))
+    rig.place(seller, spec, Side.SELL, 51_000, 1)
+    rig.place(buyer, spec, Side.BUY, 51_000, 1)
+    feeds = Feeds()
+    for entry, events in rig.log:
+        feeds.load(entry, events)
+    feeds.start(rig.engine, Reads())
+    feeds.tick(rig.now)
+    trades, ticker = Reader(), Reader()
+    feeds.find(f"trades.{spec.symbol}", 0).add(trades, rig.now)
+    feeds.find(f"ticker.{spec.symbol}", 0).add(ticker, rig.now)
+    assert [(trade["trade_id"], trade["price"]) for trade in trades.messages[0]["data"]] == [(1, "0.00051000")]
+    assert (ticker.messages[0]["data"]["trades"], ticker.messages[0]["data"]["low"]) == (1, "0.00051000")
 
 
 def test_feeds_start_without_a_tail() -> None:

@@ -641,6 +641,19 @@ def test_amends_that_change_nothing(stage: Stage, params: dict[str, Any], reason
     assert link.call("order", order_id=order_id)["qty"] == "2.000"
 
 
+def test_an_amend_to_zero_is_refused_by_the_engine_and_told_in_order(stage: Stage) -> None:
+    """Found by simulation: the gateway answered for the engine, before what the engine had still to answer."""
+    link = stage.trader()
+    order_id = link.place("buy", "2", "0.0004")["order_id"]
+    link.call("subscribe", channels=["account"])
+    price_min = link.call("markets")[0]["price_min"]
+    for params, code, bound in (({"qty": "0"}, 1207, "0.001"), ({"price": "0"}, 1205, price_min)):
+        refused = refusal(link, "amend", order_id=order_id, **params)
+        event = link.messages("account")[-1]["data"]
+        assert (refused.code, refused.data["bound"]) == (event["code"], event["bound"]) == (code, bound)
+        assert (event["event"], event["order_id"]) == ("rejected", order_id)
+
+
 @pytest.mark.parametrize("method", ["amend", "cancel", "order"])
 @pytest.mark.parametrize("params", [{}, {"order_id": 1, "client_order_id": "a"}])
 def test_an_order_has_one_name(stage: Stage, method: str, params: dict[str, Any]) -> None:
@@ -968,6 +981,18 @@ def test_a_socket_has_to_log_in_or_subscribe_in_time(stage: Stage) -> None:
     assert trader.is_open, "a logout starts the time anew"
     stage.exchange.tick(stage.now_ns + 10 * SECOND_NS + 1)
     assert trader.closed is not None
+
+
+def test_the_end_of_the_last_subscription_starts_the_time_anew(stage: Stage) -> None:
+    """Found by simulation: who left its last channel late was closed at once."""
+    link = stage.link()
+    link.call("subscribe", channels=["status"])
+    stage.wait(30, ticks=False)
+    link.call("unsubscribe", channels=["status"])
+    stage.exchange.tick(stage.now_ns + 10 * SECOND_NS)
+    assert link.is_open
+    stage.exchange.tick(stage.now_ns + 10 * SECOND_NS + 1)
+    assert link.closed == (Close.LOGIN_TIMEOUT, "neither logged in nor subscribed in time")
 
 
 @pytest.mark.parametrize("sign", ["message", "ping"])

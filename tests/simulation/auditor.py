@@ -30,7 +30,7 @@ made it. By promise (the numbers are those of ARCHITECTURE's table, from 1):
 5. Budgets
 ``budget``     every answer has one, within its bound, and it never grows faster than its rate
 ``limit``      a request is refused only when its own budget is told to be 0; of burst + 1 requests that pass, the time
-               between them has earned one; conflated channels send few messages per second
+               between them has earned one; gathering channels send ten messages per second
 6. A slow reader slows nobody
 ``close``      documented close codes, each only with its cause: slow, idle, not logged in, revoked, flooding, ...
 7. Money is conserved
@@ -113,7 +113,8 @@ class Auditor(Answers):
         why = ""
         if code == 4001:
             speaks = connection.account is not None or connection.subscriptions
-            if not excused and (speaks or waited_ms < self.setup.login_ms):
+            alone_ns = now_ns - connection.spoke_ns
+            if not excused and (speaks or alone_ns < self.setup.login_ms * 1_000_000):
                 why = f"a socket without login and subscription for {self.setup.login_ms} ms"
         elif code == 4002:
             if not excused and waited_ms < self.setup.idle_ms:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from tests.simulation.auditor_books import checksum, read_levels
 from tests.simulation.auditor_channels import Channels
@@ -22,6 +22,7 @@ from tests.simulation.auditor_state import (
 from tests.simulation.auditor_wire import (
     BALANCE_INSUFFICIENT,
     CHECK_RESULTS,
+    DEADLINE_PASSED,
     DENIALS,
     ERROR_DATA,
     INT_MAX,
@@ -39,6 +40,9 @@ from tests.simulation.auditor_wire import (
     Terms,
     msat,
 )
+
+OPENING_NAMES: Final = 2
+"""Transfers that an account may have had before the run."""
 
 
 class Answers(Channels):
@@ -108,10 +112,12 @@ class Answers(Channels):
             key = self._name(connection.account, request)
             if key is not None:
                 self._asked[key] += 1
+                self._names[key[0]] += self._asked[key] == 1
+        request.market_known = (
+            request.params.get("market") in self.terms if type(request.params.get("market")) is str else False
+        )
         if method == "settle":
             self._index_prices.setdefault(str(request.params.get("market")), []).append(request.params.get("index_price"))
-        elif method == "set_market_state" and request.params.get("state") == "closed":
-            self._closing.add(str(request.params.get("market")))
         elif method == "revoke_key":
             self._revoked.add(str(request.params.get("key")))
         connection.outstanding.setdefault((type(number), number), deque()).append(request)
@@ -300,7 +306,8 @@ class Answers(Channels):
         key = self._name(connection.account, request)
         if key is None:
             return
-        if code in NOT_REMEMBERED or (code == MARKET_UNKNOWN and not data.get("repeat")):
+        full = self._names[key[0]] + OPENING_NAMES >= self.setup.client_order_ids_max
+        if code in NOT_REMEMBERED or (code == DEADLINE_PASSED and full) or (code == MARKET_UNKNOWN and not data.get("repeat")):
             return
         content = {"code": code, **{key: value for key, value in data.items() if key != "repeat"}}
         self._once(connection, key, content, not data.get("repeat", False), request.sent_ns, now_ns)
@@ -309,8 +316,8 @@ class Answers(Channels):
         subscription = connection.subscriptions.get("account")
         if subscription is None or subscription.fresh or subscription.behind:
             return
-        if code == MARKET_UNKNOWN or any(str(request.params.get(name, 1)).strip("0.") == "" for name in ("qty", "price")):
-            return  # the gateway answers these with the engine's code, and the engine never hears of them
+        if code == MARKET_UNKNOWN and not (request.market_known and connection.process == 0):
+            return  # the gateway answers in the engine's place for a market that its process has never known
         seq = self._account(account).rejections.get((code, data.get("bound", "")), subscription.seq + 1)
         if seq > subscription.seq:
             self._say(connection, "before", f"rejected {code} before the answer, came event {subscription.seq} last, {data}")
@@ -477,6 +484,7 @@ class Answers(Channels):
     def _logout(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
         if result["account"] != connection.account:
             self._say(connection, "shape", f"account {connection.account}, came {result}")
+        connection.spoke_ns = request.sent_ns
         connection.account, connection.key, connection.permissions = None, "", frozenset()
         connection.subscriptions.pop("account", None)
         connection.switched_ns = now_ns
@@ -496,8 +504,15 @@ class Answers(Channels):
                 subscription.owed = subscription.behind = True
 
     def _unsubscribe(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
+        if any(self._goes_on(subscription) for subscription in connection.subscriptions.values()):
+            connection.spoke_ns = request.sent_ns
         for name in result["channels"]:
             connection.subscriptions.pop(name, None)
+
+    def _goes_on(self, subscription: Subscription) -> bool:
+        """Whether the channel has surely not ended with its market."""
+        terms = self.terms.get(subscription.market)
+        return subscription.kind == "status" or (terms is not None and self._engine_ns() < terms.gate_us * 1_000)
 
     def _resync(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
         for name in result["channels"]:

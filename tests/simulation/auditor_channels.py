@@ -109,7 +109,7 @@ class Channels(State):
             if params["ts_us"] < subscription.ts_us and subscription.by_engine:
                 self._say(connection, "stream", f"{where} not before {subscription.ts_us}, came {params['ts_us']}")
             subscription.ts_us = params["ts_us"]
-        if subscription.sent_us is not None and not (kind == "snapshot" and prev_seq == seq):
+        if subscription.sent_us is not None and kind != "event" and not (kind == "snapshot" and prev_seq == seq):
             sent = subscription.sent_us
             sent.append(params["ts_us"])
             if len(sent) > MESSAGES_PER_SECOND and sent[-1] - sent[0] < 1_000_000 and not self.clock_stepped:

@@ -635,7 +635,7 @@ class History:
         proven, shares = (int(updated["proven_hashes"]), updated["shares"]) if updated is not None else (0, 0)
         tolerance = 0  # without shares
         if shares:
-            tolerance = max(contracted * terms.tolerance_bps // 10_000, isqrt(9 * contracted * proven // shares))
+            tolerance = max(contracted * terms.tolerance_bps // 10_000, 3 * isqrt(contracted * proven // shares))
         breach = contracted - delivered > tolerance
         if breach != settled["breach"]:
             self.find("delivery", f"{name}: breach {breach} with a tolerance of {tolerance}, came {settled['breach']}")

@@ -16,8 +16,8 @@ WINDOW_MAX: Final = 64
 SECOND_NS: Final = 10**9
 ENGINE_SLACK_NS: Final = 2 * SECOND_NS
 ID_CHARS_MAX: Final = 64
-MESSAGES_PER_SECOND: Final = 20
-"""Of a conflated channel: ten, and what goes out early because others ask for a snapshot."""
+MESSAGES_PER_SECOND: Final = 10
+"""Of a gathering channel."""
 TOLD_REFUSALS: Final = frozenset({"place", "amend", "cancel", "withdraw"})
 """Methods whose refusals by the engine are events of the account."""
 CUT: Final = 1006
@@ -62,6 +62,7 @@ class Setup:
     batch_max: int = 50
     subscriptions_max: int = 1000
     client_order_id_ns: int = 24 * 3_600 * 10**9
+    client_order_ids_max: int = 1_048_576
     snapshots: bool = True
     markets: tuple[dict[str, Any], ...] = ()
     opening: tuple[tuple[int, int, int], ...] = ()
@@ -71,13 +72,15 @@ class Setup:
 class Request:
     """A call that waits for its answer."""
 
-    __slots__ = ("batched", "loose", "method", "params", "sent_ns", "told_max")
+    __slots__ = ("batched", "loose", "market_known", "method", "params", "sent_ns", "told_max")
 
     def __init__(self, method: str, params: dict[str, Any], sent_ns: int, loose: bool, batched: bool) -> None:
         self.method, self.params, self.sent_ns = method, params, sent_ns
         self.loose = loose
         """It is not well formed: its answer may have no id."""
         self.batched = batched
+        self.market_known = False
+        """Whether its market had been told of when it was sent."""
         self.told_max = 0
         """The highest account event that anybody was told when it was sent."""
 
@@ -149,6 +152,7 @@ class Connection:
         "requests",
         "said_hello",
         "sent_ns",
+        "spoke_ns",
         "subscriptions",
         "switched_ns",
     )
@@ -156,6 +160,8 @@ class Connection:
     def __init__(self, number: int, client: str, process: int, now_ns: int) -> None:
         self.number, self.client, self.process = number, client, process
         self.opened_ns = self.sent_ns = self.switched_ns = now_ns
+        self.spoke_ns = now_ns
+        """Until when it surely had a login or a channel, or was new."""
         self.is_open = True
         self.said_hello = False
         self.account: int | None = None
@@ -216,8 +222,8 @@ class State:
         self._now_ns = 0
         self._ahead_ns = -(1 << 62)
         """How far the engine's time was ahead of the simulation's, at most."""
-        self._closing: set[str] = set()
-        """Markets that an operator wants closed before their gate."""
+        self._names: Counter[int] = Counter()
+        """By account: how many names of orders and transfers were sent."""
         self._listed_again: set[str] = set()
         self._listings: dict[str, tuple[int, int]] = {}
         """By market: process and number of the status event that listed it first."""
@@ -272,7 +278,7 @@ class State:
     def _is_listed_again(self, known: Terms) -> bool:
         """Whether the market may have ended, nobody being left in it, and may be listed anew under its name."""
         name = known.market
-        if name not in self._listed_again and (known.gate_us <= self._seen_us or name in self._closing):
+        if name not in self._listed_again and known.gate_us <= self._seen_us:
             self._listed_again.add(name)
             self.unchecked["trades of a market that was listed again"] += 1
         return name in self._listed_again

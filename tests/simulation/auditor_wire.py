@@ -118,8 +118,8 @@ DENIALS: Final[dict[int, tuple[frozenset[str], frozenset[str]]]] = {
     -32010: (frozenset({"not_found", "market_settled"}), frozenset()),
 }
 ERROR_DATA: Final = frozenset({"reason", "field", "bound", "challenge", "retry_after_ms", "repeat", "order"})
-NOT_REMEMBERED: Final = frozenset({1001, 1005, 1006, 1007})
-"""Refusals of the engine that leave a client order id free. The document does not name 1006, DEADLINE_PASSED, as one."""
+NOT_REMEMBERED: Final = frozenset({1001, 1005, 1007})
+"""Refusals of the engine that leave a client order id free, always."""
 MARKET_UNKNOWN: Final = 1101
 RATE_LIMITED: Final = -32003
 TOO_OLD: Final = -32007

@@ -255,5 +255,6 @@ def make_auditor(plan: Plan) -> Any:
             subscriptions_max=session.subscriptions_max,
             snapshots=bool(plan.snapshot_ns),
             client_order_id_ns=plan.limits.client_order_id_ns,
+            client_order_ids_max=plan.limits.client_order_ids_per_account_max,
         )
     )

@@ -560,6 +560,36 @@ def a_repeat_says_that_it_is_none(s: Script) -> None:
 
 
 @breaks("once", "before")
+def a_passed_deadline_is_forgotten(s: Script) -> None:
+    def write(s: Script) -> None:
+        late = {"market": MARKET, "side": "buy", "price": "0.0005", "qty": "1", "client_order_id": "t-4", "deadline_us": 1}
+        for label in ("late", "later"):
+            s.tick()
+            s.call(TAKER, label, "place", **late)
+            s.refuse(TAKER, label, 1006, reason="deadline_passed", field="params.deadline_us", bound=str(s.ts_us))
+
+    s.behind("answer poor", write)
+
+
+@breaks("before")
+def a_refusal_of_the_engine_is_no_event(s: Script) -> None:
+    def write(s: Script) -> None:
+        s.call(MAKER, "nothing", "amend", order_id=12, qty="0")
+        s.refuse(MAKER, "nothing", 1207, reason="qty_too_small", field="params.qty", bound="0.001")
+
+    s.behind("answer balances", write)
+
+
+@breaks("before")
+def a_market_that_is_known_is_unknown_to_the_gateway(s: Script) -> None:
+    def write(s: Script) -> None:
+        s.call(TAKER, "gone", "place", market=MARKET, side="buy", price="0.0005", qty="1")
+        s.refuse(TAKER, "gone", 1101, reason="market_unknown", field="params.market")
+
+    s.behind("answer poor", write)
+
+
+@breaks("once", "before")
 def a_refusal_is_forgotten(s: Script) -> None:
     def write(s: Script) -> None:
         s.call(TAKER, "poorer", "place", market=MARKET, side="buy", price="0.0005", qty="2000", client_order_id="t-3")
@@ -801,9 +831,34 @@ def one_request_more_is_let_through(s: Script) -> None:
             step.args[0]["budget"]["orders"] = 0
 
 
+@breaks("limit")
+def a_ticker_speaks_too_often(s: Script) -> None:
+    name = f"ticker.{MARKET}"
+    s.call(WATCHER, "ticker", "subscribe", channels=[name])
+    s.answer(WATCHER, "ticker", {"channels": [name]}, {"orders": 0, "cancels": 0, "requests": 17})
+    empty: dict[str, Any] = dict.fromkeys(("bid", "bid_qty", "ask", "ask_qty", "last", "high", "low"))
+    for seq in range(12):
+        told = {"market": MARKET, **empty, "volume": "0.000", "trades": seq}
+        s.channel(WATCHER, f"ticker {seq}", name, "snapshot", seq, max(0, seq - 1), told)
+        s.tick(s.ts_us + 99_000)
+
+
 @breaks("close")
 def a_reader_that_is_not_slow_is_closed(s: Script) -> None:
     s.add("end", "closed", WATCHER, 4003, "slow")
+
+
+@breaks("close")
+def who_leaves_its_last_channel_is_closed_at_once(s: Script) -> None:
+    s.call(WATCHER, "status", "subscribe", channels=["status"])
+    s.answer(WATCHER, "status", {"channels": ["status"]}, {"orders": 0, "cancels": 0, "requests": 17})
+    s.channel(WATCHER, "status snapshot", "status", "snapshot", 0, 0, {"server": {"state": "open"}, "markets": []})
+    s.tick()
+    channels = [f"book.{MARKET}", f"trades.{MARKET}", "status"]
+    s.call(WATCHER, "leave", "unsubscribe", channels=channels)
+    s.answer(WATCHER, "leave", {"channels": channels}, {"orders": 0, "cancels": 0, "requests": 16})
+    s.tick(s.ts_us + 9_900_000)
+    s.add("end", "closed", WATCHER, 4001, "")
 
 
 @breaks("close")
