@@ -1,0 +1,118 @@
+"""Small changes of a module, one at a time: mutmut's, and two kinds of our own.
+
+mutmut changes expressions: operators, comparisons, numbers, arguments, what is assigned. Beside them a statement is left out,
+and the condition of an ``if`` is always or never met: what nobody misses is not tested. Texts are left alone, because they only tell.
+"""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import libcst as cst
+import libcst.matchers as m
+from libcst.metadata import MetadataWrapper
+from mutmut.mutation.file_mutation import MutationVisitor
+from mutmut.mutation.mutators import mutation_operators, operator_string
+from mutmut.mutation.pragma_handling import IgnoredCode
+
+Change = tuple[str, str]
+"""The lines that go, and those that come, without what is the same before and behind them."""
+
+
+@dataclass
+class Mutant:
+    """``function`` of a module, changed at ``line``; ``code`` is the whole module."""
+
+    function: str
+    line: int
+    change: Change
+    code: str
+
+    def __str__(self) -> str:
+        old, new = ("\n".join(f"  {sign} {text}" for text in part.splitlines()) for sign, part in zip("-+", self.change, strict=True))
+        return f"{self.function}, line {self.line}\n{old}\n{new}"
+
+
+def mutants(path: Path) -> list[Mutant]:
+    """All mutants of a module, in the order of its lines; those that come to the same code are one."""
+    source = path.read_text()
+    wrapper = MetadataWrapper(cst.parse_module(source))
+    visitor = MutationVisitor(OPERATORS, IgnoredCode(set(), set(), set()))
+    module = wrapper.visit(visitor)
+    found: dict[str, Mutant] = {}
+    for mutation in visitor.mutations:
+        function = mutation.contained_by_top_level_function
+        if not isinstance(function, cst.FunctionDef) or _tells(mutation.original_node) or _is_false(mutation.original_node):
+            continue
+        # replacing within the function is much faster than within the module
+        mutated = cst.ensure_type(function.deep_replace(mutation.original_node, mutation.mutated_node), cst.FunctionDef)
+        method = function not in module.body
+        old, new = _text(function, method), _text(mutated, method)
+        start = source.index(old)
+        code = source[:start] + new + source[start + len(old) :]
+        if new != old and code not in found:
+            line, change = _change(old, new)
+            line += source.count("\n", 0, start)
+            found[code] = Mutant(_function(source, line), line, change, code)
+    return sorted(found.values(), key=lambda mutant: mutant.line)
+
+
+def _text(function: cst.FunctionDef, method: bool) -> str:
+    if not method:
+        return cst.Module([function]).code
+    return cst.Module([cst.ClassDef(cst.Name("X"), cst.IndentedBlock([function]))]).code.partition("\n")[2]
+
+
+def _conditions(node: cst.If) -> Iterator[cst.If]:
+    for literal in ("False", "True"):
+        yield node.with_changes(test=cst.Name(literal))
+
+
+def _left_out(node: cst.SimpleStatementLine) -> Iterator[cst.SimpleStatementLine]:
+    statement = node.body[0]
+    if m.matches(statement, m.Expr(m.SimpleString() | m.ConcatenatedString()) | m.Pass() | m.AnnAssign(value=None)):
+        return
+    yield node.with_changes(body=[cst.Pass()])
+
+
+OPERATORS = [
+    *(pair for pair in mutation_operators if pair[1] is not operator_string),
+    (cst.If, _conditions),
+    (cst.SimpleStatementLine, _left_out),
+]
+
+
+def _tells(node: cst.CSTNode) -> bool:
+    """Whether it only makes a text: an error's arguments."""
+    return m.matches(node, m.Call(args=[m.Arg(m.FormattedString() | m.SimpleString()), m.ZeroOrMore()]))
+
+
+def _is_false(node: cst.CSTNode) -> bool:
+    """Whether False is assigned, which None could stand for; that it becomes True is another mutant."""
+    return m.matches(node, m.Assign(value=m.Name("False")) | m.AnnAssign(value=m.Name("False")))
+
+
+def _change(old: str, new: str) -> tuple[int, Change]:
+    before, after = old.splitlines(), new.splitlines()
+    blocks = [block for block in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes() if block[0] != "equal"]
+    first, last = blocks[0], blocks[-1]
+    parts = ("\n".join(line.strip() for line in lines) for lines in (before[first[1] : last[2]], after[first[3] : last[4]]))
+    gone, come = parts
+    return first[1] + 1, (gone, come)
+
+
+def _function(source: str, line: int) -> str:
+    """The function, with its class, that a line lies in."""
+    names: list[str] = []
+    for text in reversed(source.splitlines()[:line]):
+        words = text.split()
+        if not words or words[0] not in ("def", "class", "async"):
+            continue
+        depth = len(text) - len(text.lstrip())
+        if not names or depth < inner:
+            inner = depth
+            names.append(words[2 if words[0] == "async" else 1].partition("(")[0].rstrip(":"))
+        if not depth:
+            break
+    return ".".join(reversed(names))
