@@ -518,7 +518,9 @@ async def test_what_gathered_behind_a_failing_callback_is_never_journaled() -> N
 
     rig.on_durable = fail
     rig.submit()
-    with pytest.raises(EngineFailure, match=r"publishing entry 1 \(CreateAccount\) failed: KeyError\('no such level'\)") as raised:
+    with pytest.raises(
+        EngineFailure, match=r"publishing entry 1 \(CreateAccount\) failed: KeyError\('no such level'\)"
+    ) as raised:
         await rig.sequencer.drain()
     await asyncio.sleep(0.01)
     assert isinstance(raised.value.__cause__, KeyError)
@@ -650,7 +652,8 @@ def test_one_turn_is_asked_for_at_a_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("due_in_ns", "delay_s"), [(1, 0.001), (1_000_000, 0.001), (2_000_000, 0.002), (A_SECOND, 1), (5 * A_SECOND, 1), (-5, 0.001)]
+    ("due_in_ns", "delay_s"),
+    [(1, 0.001), (1_000_000, 0.001), (2_000_000, 0.002), (A_SECOND, 1), (5 * A_SECOND, 1), (-5, 0.001)],
 )
 def test_the_timer_sleeps_within_its_bounds(due_in_ns: int, delay_s: float) -> None:
     rig = Rig()

@@ -1,4 +1,6 @@
-"""``python -m tests.mutation MODULE``: change a module in small ways and see whether its tests notice. ``make mutants`` does all.
+"""``python -m tests.mutation MODULE``: change a module in small ways, and see whether its tests notice.
+
+``make mutants`` installs what it takes and does all of them.
 
 --list                 the modules, and the tests that are to notice
 all                    every module, one after the other
@@ -49,7 +51,9 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="TEXT")
     parser.add_argument("--from", type=int, default=0, metavar="N", dest="first")
     parser.add_argument("--seconds", type=float, default=float("inf"), metavar="S")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="tests that run at a time: 3 fill one core, as some wait")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="tests that run at a time: 3 fill one core, as some wait"
+    )
     options = parser.parse_args()
     if options.list or options.module is None:
         for name, tests in TESTS.items():

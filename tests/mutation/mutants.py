@@ -1,10 +1,11 @@
 """Small changes of a module, one at a time: mutmut's, and two kinds of our own.
 
 mutmut changes expressions: operators, comparisons, numbers, arguments, what is assigned. Beside them a statement is left out,
-and the condition of an ``if`` is always or never met: what nobody misses is not tested. Texts are left alone, because they only tell.
+and the condition of an ``if`` is always or never met: what nobody misses is not tested. Texts only tell, and stay as they are.
 """
 
 import difflib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,9 @@ class Mutant:
     code: str
 
     def __str__(self) -> str:
-        old, new = ("\n".join(f"  {sign} {text}" for text in part.splitlines()) for sign, part in zip("-+", self.change, strict=True))
+        old, new = (
+            "\n".join(f"  {sign} {text}" for text in part.splitlines()) for sign, part in zip("-+", self.change, strict=True)
+        )
         return f"{self.function}, line {self.line}\n{old}\n{new}"
 
 
@@ -95,7 +98,9 @@ def _is_false(node: cst.CSTNode) -> bool:
 
 def _change(old: str, new: str) -> tuple[int, Change]:
     before, after = old.splitlines(), new.splitlines()
-    blocks = [block for block in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes() if block[0] != "equal"]
+    blocks = [
+        block for block in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes() if block[0] != "equal"
+    ]
     first, last = blocks[0], blocks[-1]
     parts = ("\n".join(line.strip() for line in lines) for lines in (before[first[1] : last[2]], after[first[3] : last[4]]))
     gone, come = parts
@@ -103,16 +108,12 @@ def _change(old: str, new: str) -> tuple[int, Change]:
 
 
 def _function(source: str, line: int) -> str:
-    """The function, with its class, that a line lies in."""
+    """The function, with its class, that a line lies in: the last heads above it, each less indented."""
     names: list[str] = []
+    depth = len(source)
     for text in reversed(source.splitlines()[:line]):
-        words = text.split()
-        if not words or words[0] not in ("def", "class", "async"):
-            continue
-        depth = len(text) - len(text.lstrip())
-        if not names or depth < inner:
-            inner = depth
-            names.append(words[2 if words[0] == "async" else 1].partition("(")[0].rstrip(":"))
-        if not depth:
-            break
-    return ".".join(reversed(names))
+        head = re.match(r"( *)(?:async def|def|class) (\w+)", text)
+        if head is not None and len(head[1]) < depth:
+            depth = len(head[1])
+            names.insert(0, head[2])
+    return ".".join(names)

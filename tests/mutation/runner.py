@@ -1,7 +1,7 @@
 """Runs the tests of a module against its mutants: a fork for each, which imports the changed source and runs pytest in place.
 
-What does not change (pytest, its plugins, the packages) is imported once, before the fork. A mutant is killed when a test fails, and
-when the tests take longer than they may: it runs in circles.
+What does not change (pytest, its plugins, the packages) is imported once, before the fork. A mutant is killed when a test
+fails, and when the tests take longer than they may: it runs in circles, or waits for ever.
 """
 
 import importlib.util
@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -25,7 +25,9 @@ import sortedcontainers
 from hypothesis import Phase, settings
 
 PROFILE = "mutants"
-settings.register_profile(PROFILE, deadline=None, max_examples=50, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+settings.register_profile(
+    PROFILE, deadline=None, max_examples=50, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+)
 PYTEST_ARGS = ("-x", "-q", "--tb=short", "--assert=plain", "--timeout=0", "-p", "no:cacheprovider")
 
 
