@@ -8,7 +8,7 @@ from engine.book import FIRST_PLACES, Book, Level, Resting
 
 
 def check(book: Book, resting: list[Resting]) -> None:
-    """Both sides hold exactly these orders, and the table nothing that is wrong."""
+    """Both sides hold exactly these orders, each in its queue, and the table nothing that is wrong."""
     for is_buy, levels, best in ((True, book.bids, book.best_bid), (False, book.asks, book.best_ask)):
         expected: dict[int, int] = {}
         for order in resting:
@@ -18,6 +18,12 @@ def check(book: Book, resting: list[Resting]) -> None:
         assert [level.price for level in levels] == prices
         assert [level.qty for level in levels] == [expected[price] for price in prices]
         assert best == (prices[-1] if prices else 0)
+        for level in levels:
+            order, before = level.head, None
+            while order is not None:
+                assert (order.level, order.prev) == (level, before)
+                order, before = order.next, order
+            assert level.tail is before
     places = len(book._table)
     assert places >= len(book.bids) + len(book.asks)
     for place, level in enumerate(book._table):
@@ -81,6 +87,14 @@ def test_a_side_that_is_loaded_is_as_one_that_was_added_to() -> None:
     late = Resting(99, False, 10 * FIRST_PLACES, 7)
     loaded.add(late)
     check(loaded, [*resting, late])
+    assert [order.order_id for order in loaded.orders_best_first(False)] == [0, 1, 2, 99, *range(3, 90)]
+    resting.insert(3, late)
+    random.Random(1).shuffle(resting)
+    while resting:
+        gone = resting.pop()
+        loaded.remove(gone)
+        assert (gone.level, gone.prev, gone.next) == (None, None, None)
+        check(loaded, resting)
 
 
 @pytest.mark.parametrize(("is_buy", "limit", "expected"), [(True, 12, [10, 11, 12]), (False, 8, [10, 9, 8])])

@@ -29,11 +29,14 @@ from tests.mutation.equivalents import equivalents
 from tests.mutation.runner import Outcome, Run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+STREAM = "tests/property/test_oracle.py::test_a_short_stream"
+SCENARIOS = "tests/engine/test_scenarios.py"
+RESTORED = [f"tests/engine/test_snapshot.py::test_a_restored_engine_goes_on_as_the_original[{seed}]" for seed in range(2)]
 # The fastest tests that suffice, those first that kill most.
 TESTS = {
-    "engine/book.py": ("tests/engine/test_book.py", "tests/engine/test_bare.py", "tests/engine/test_scenarios.py"),
-    "engine/ledger.py": ("tests/engine/test_ledger.py", "tests/engine/test_scenarios.py"),
-    "engine/matching.py": ("tests/engine/test_scenarios.py", "tests/engine/test_accounts.py", "tests/engine/test_snapshot.py"),
+    "engine/book.py": ("tests/engine/test_book.py", "tests/engine/test_bare.py", SCENARIOS),
+    "engine/ledger.py": ("tests/engine/test_ledger.py", SCENARIOS, STREAM),
+    "engine/matching.py": (SCENARIOS, STREAM, "tests/engine/test_accounts.py", *RESTORED),
     "gateway/sequencer.py": ("tests/gateway/test_sequencer.py",),
 }
 TIMEOUT_S = 7
