@@ -112,6 +112,8 @@ def test_what_an_order_could_take_ends_with_its_own_price(is_buy: bool, limit: i
 def test_a_loaded_side_has_a_place_for_each_level_and_no_more(is_buy: bool) -> None:
     book = Book()
     orders = [Resting(number, is_buy, 100 - number if is_buy else 100 + number, 2) for number in range(FIRST_PLACES)]
+    book.load(is_buy, [], 0)
+    check(book, [])
     waiting = [Resting(99, is_buy, 500, 1), *orders]
     book.load(is_buy, waiting, FIRST_PLACES)
     assert [order.order_id for order in waiting] == [99]  # only so many were asked for

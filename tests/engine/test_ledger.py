@@ -149,7 +149,7 @@ def test_one_part_over_is_rounded_up_and_none_is_not() -> None:
 
 
 @pytest.mark.parametrize(("maker", "taker"), [(1, 0), (0, 1)])
-@pytest.mark.parametrize("days", [1, Fraction(1, 3)])
+@pytest.mark.parametrize("days", [Fraction(1), Fraction(1, 2), Fraction(1, 3)])
 def test_a_lots_hold_is_its_notional_with_the_higher_fee_or_its_bond_with_that_fee(
     maker: int, taker: int, days: Fraction
 ) -> None:
@@ -164,10 +164,10 @@ def test_a_lots_hold_is_its_notional_with_the_higher_fee_or_its_bond_with_that_f
         )
     )
     price_of = {notional: int(notional / days) for notional in (1, BPS, BPS + 1)}
-    assert terms.den == (1 if days == 1 else 3)
+    assert terms.den == days.denominator
     assert [terms.unit_hold_buy(price) for price in price_of.values()] == [1 + 1, BPS + 1, BPS + 1 + 2]
     assert [terms.unit_hold_sell(price) for price in price_of.values()] == [1 + 1, 2_500 + 1, 2_501 + 2]
-    # A third of a msat more is held as a whole one.
+    # A part of a msat more is held as a whole one.
     assert terms.unit_hold_buy(price_of[BPS] + 1) == BPS + 1 + 2
     assert terms.unit_hold_sell(price_of[BPS] + 1) == 2_501 + 2
 
@@ -175,9 +175,9 @@ def test_a_lots_hold_is_its_notional_with_the_higher_fee_or_its_bond_with_that_f
 def test_the_largest_order_has_a_notional_within_the_bound_on_money() -> None:
     for period_ns in (DAY_NS, SECOND_NS, 7 * SECOND_NS):
         terms = Terms(replace(SPEC, tick_lot_msat=977, period_end_ns=SPEC.period_start_ns + period_ns))
-        assert terms.notional_floor(1, terms.price_qty_max) <= MONEY_MAX_MSAT
-        assert terms.notional_floor(1, terms.price_qty_max + 1) >= MONEY_MAX_MSAT
-        assert Fraction(terms.num * (terms.price_qty_max + 1), terms.den) > MONEY_MAX_MSAT
+        assert isinstance(terms.price_qty_max, int)
+        assert terms.notional_ceil(1, terms.price_qty_max) <= MONEY_MAX_MSAT
+        assert terms.notional_ceil(1, terms.price_qty_max + 1) > MONEY_MAX_MSAT
 
 
 def test_a_sale_of_more_than_is_held_closes_a_long_and_opens_a_short() -> None:
