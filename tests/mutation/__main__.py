@@ -35,8 +35,8 @@ RESTORED = [f"tests/engine/test_snapshot.py::test_a_restored_engine_goes_on_as_t
 # The fastest tests that suffice, those first that kill most.
 TESTS = {
     "engine/book.py": ("tests/engine/test_book.py", "tests/engine/test_bare.py", SCENARIOS),
-    "engine/ledger.py": ("tests/engine/test_ledger.py", SCENARIOS, STREAM),
-    "engine/matching.py": (SCENARIOS, STREAM, "tests/engine/test_accounts.py", *RESTORED),
+    "engine/ledger.py": (STREAM, "tests/engine/test_ledger.py", SCENARIOS),
+    "engine/matching.py": (STREAM, SCENARIOS, "tests/engine/test_accounts.py", *RESTORED),
     "gateway/sequencer.py": ("tests/gateway/test_sequencer.py",),
 }
 TIMEOUT_S = 7

@@ -4,7 +4,6 @@ mutmut changes expressions: operators, comparisons, numbers, arguments, what is 
 and the condition of an ``if`` is always or never met: what nobody misses is not tested. Texts only tell, and stay as they are.
 """
 
-import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,6 +43,7 @@ def mutants(path: Path) -> list[Mutant]:
     visitor = MutationVisitor(OPERATORS, IgnoredCode(set(), set(), set()))
     module = wrapper.visit(visitor)
     found: dict[str, Mutant] = {}
+    texts: dict[cst.FunctionDef, str] = {}
     for mutation in visitor.mutations:
         function = mutation.contained_by_top_level_function
         if not isinstance(function, cst.FunctionDef) or _tells(mutation.original_node) or _is_false(mutation.original_node):
@@ -51,7 +51,9 @@ def mutants(path: Path) -> list[Mutant]:
         # replacing within the function is much faster than within the module
         mutated = cst.ensure_type(function.deep_replace(mutation.original_node, mutation.mutated_node), cst.FunctionDef)
         method = function not in module.body
-        old, new = _text(function, method), _text(mutated, method)
+        if function not in texts:
+            texts[function] = _text(function, method)
+        old, new = texts[function], _text(mutated, method)
         start = source.index(old)
         code = source[:start] + new + source[start + len(old) :]
         if new != old and code not in found:
@@ -98,13 +100,12 @@ def _is_false(node: cst.CSTNode) -> bool:
 
 def _change(old: str, new: str) -> tuple[int, Change]:
     before, after = old.splitlines(), new.splitlines()
-    blocks = [
-        block for block in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes() if block[0] != "equal"
-    ]
-    first, last = blocks[0], blocks[-1]
-    parts = ("\n".join(line.strip() for line in lines) for lines in (before[first[1] : last[2]], after[first[3] : last[4]]))
-    gone, come = parts
-    return first[1] + 1, (gone, come)
+    first = next(at for at, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1])
+    while before and after and before[-1] == after[-1] and min(len(before), len(after)) > first + 1:
+        before.pop()
+        after.pop()
+    gone, come = ("\n".join(line.strip() for line in lines[first:]) for lines in (before, after))
+    return first + 1, (gone, come)
 
 
 def _function(source: str, line: int) -> str:

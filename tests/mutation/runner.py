@@ -4,6 +4,7 @@ What does not change (pytest, its plugins, the packages) is imported once, befor
 fails, and when the tests take longer than they may: it runs in circles, or waits for ever.
 """
 
+import gc
 import importlib.util
 import os
 import signal
@@ -28,7 +29,17 @@ PROFILE = "mutants"
 settings.register_profile(
     PROFILE, deadline=None, max_examples=50, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
 )
-PYTEST_ARGS = ("-x", "-q", "--tb=short", "--assert=plain", "--timeout=0", "-p", "no:cacheprovider")
+PYTEST_ARGS = (
+    "-x",
+    "-q",
+    "--tb=short",
+    "--assert=plain",
+    "--timeout=0",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:unraisableexception",
+)
 
 
 # imported before the forks, not used here
@@ -68,6 +79,7 @@ class Run:
     """The tests of a module, begun in a fork, with ``code`` in the place of the module at ``path``."""
 
     def __init__(self, path: Path, code: str, tests: Sequence[str], timeout_s: float, quiet: bool = True) -> None:
+        gc.freeze()  # pytest collects garbage more than once: not this process's
         self.until = time.monotonic() + timeout_s
         self.pid = os.fork()
         if self.pid == 0:
@@ -94,6 +106,9 @@ def _child(path: Path, code: str, tests: Sequence[str], quiet: bool) -> None:
             os.dup2(nothing, 1)
             os.dup2(nothing, 2)
         sys.meta_path.insert(0, Changed(path, code))
-        status = int(pytest.main([*PYTEST_ARGS, *tests]))
+        for test in tests:  # one after the other: what is not reached need not be collected
+            status = int(pytest.main([*PYTEST_ARGS, test]))
+            if status:
+                break
     finally:
         os._exit(status)
