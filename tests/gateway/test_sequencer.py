@@ -647,6 +647,11 @@ def test_one_turn_is_asked_for_at_a_time() -> None:
     assert (len(loop.soon), len(loop.jobs)) == (0, 1)
     commit(loop)
     assert (loop.soon, loop.jobs, rig.journal.batches) == ([], [], [[1, 2], [3]])
+    rig.submit()
+    loop.turn()
+    rig.on_durable = lambda entry, events: rig.submit()
+    commit(loop)
+    assert (len(loop.soon), loop.jobs) == (1, [])  # for what the callback submitted
     rig.sequencer.close()
 
 
