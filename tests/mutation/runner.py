@@ -29,12 +29,14 @@ PROFILE = "mutants"
 settings.register_profile(
     PROFILE, deadline=None, max_examples=50, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
 )
+TEST_TIMEOUT_S = 3
+"""How long one test may take. None takes half a second, but a mutant may let it wait for ever, or run in circles."""
 PYTEST_ARGS = (
     "-x",
     "-q",
     "--tb=short",
     "--assert=plain",
-    "--timeout=0",
+    f"--timeout={TEST_TIMEOUT_S}",
     "-p",
     "no:cacheprovider",
     "-p",
