@@ -138,6 +138,8 @@ def test_a_partial_close_frees_a_share_rounded_down_and_the_last_lot_takes_the_r
 def test_one_part_over_is_rounded_up_and_none_is_not() -> None:
     assert [share_ceil(amount, 1) for amount in (0, 1, BPS - 1, BPS, BPS + 1)] == [0, 1, 1, 1, 2]
     assert [share_ceil(1, share) for share in (0, 1, BPS)] == [0, 1, 1]
+    bond_only = Terms(replace(SPEC, tick_lot_msat=1, maker_fee_bps=0, taker_fee_bps=0, bond_bps=1))
+    assert [bond_only.unit_hold_sell(price) for price in (1, BPS, BPS + 1)] == [1, 1, 2]
     # A second of a day: one lot at one tick is the 86,400th part of a msat.
     terms = Terms(replace(SPEC, tick_lot_msat=1, period_end_ns=SPEC.period_start_ns + SECOND_NS))
     assert (terms.num, terms.den) == (1, 86_400)
