@@ -431,8 +431,10 @@ async def test_an_engine_failure_keeps_what_was_before_it(either: Rig) -> None:
     either.sequencer.after_durable(lambda: either.said.append("read"))
     with pytest.raises(Stopped, match="entry 3"):
         either.submit()
-    with pytest.raises(Stopped):
-        either.submit()
+    either.engine.fail_at = 0
+    with pytest.raises(Stopped, match="the exchange is stopping"):
+        either.submit()  # whether it would fail again or not
+    assert len(either.engine.applied) == 2
     assert either.failures == []  # not before the others are safe
     with pytest.raises(EngineFailure):
         await either.sequencer.drain()
@@ -690,6 +692,11 @@ def test_a_timer_is_set_once_for_one_due_time_and_anew_for_another() -> None:
     rig.submit()
     loop.turn()
     assert loop.later == []
+    commit(loop)
+    rig.submit()
+    rig.engine.due = [1]
+    loop.turn()
+    assert [delay for delay, _ in loop.later] == [0.001]
 
 
 def test_time_that_was_stamped_counts_for_due_work_when_the_clock_went_back() -> None:
