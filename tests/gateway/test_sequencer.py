@@ -510,8 +510,9 @@ async def test_a_failing_callback_stops_it(either: Rig, where: str) -> None:
     assert either.journal.batches == [[1, 2]]
 
 
-async def test_what_gathered_behind_a_failing_callback_is_never_journaled() -> None:
-    rig = Rig()
+@pytest.mark.parametrize("batch_entries_max", [1, 9])
+async def test_what_gathered_behind_a_failing_callback_is_never_journaled(batch_entries_max: int) -> None:
+    rig = Rig(batch_entries_max=batch_entries_max)
     rig.start(fast=True)
 
     def fail(entry: Entry, events: list[Event]) -> None:
@@ -654,6 +655,38 @@ def test_one_turn_is_asked_for_at_a_time() -> None:
     rig.on_durable = lambda entry, events: rig.submit()
     commit(loop)
     assert (len(loop.soon), loop.jobs) == (1, [])  # for what the callback submitted
+    rig.sequencer.close()
+
+
+@pytest.mark.parametrize("fails", ["callback", "journal", "engine"])
+def test_after_a_failure_no_timer_runs_and_a_commit_that_ends_says_nothing(fails: str) -> None:
+    rig, loop = hand_rig()
+    rig.engine.due = [rig.now_ns + A_SECOND]
+    rig.submit()
+    loop.turn()
+    rig.submit()
+    assert len(loop.later) == 1
+    if fails == "engine":
+        rig.engine.fail_at = 3
+        with pytest.raises(Stopped):
+            rig.submit()
+        assert loop.later == []
+        commit(loop)
+        commit(loop)
+        assert (len(loop.soon), rig.failures) == (1, [])  # told when everything before it is published
+        loop.turn()
+        said = ["feed 1", "reply 1", "flush", "feed 2", "reply 2", "flush"]
+    elif fails == "callback":
+        rig.on_durable = lambda entry, events: {}[entry.seq]
+        commit(loop)  # the next one is under way before the callback fails
+        commit(loop)
+        said = []
+    else:
+        rig.journal.fail_at = 1
+        commit(loop)
+        said = []
+    loop.turn()
+    assert (rig.said, len(rig.failures), loop.soon, loop.jobs, loop.later) == (said, 1, [], [], [])
     rig.sequencer.close()
 
 
