@@ -62,6 +62,17 @@ class BareBook(Book):
         # a list: freeing a long chain of objects that are not garbage-collected is not safe, compiled
         self._spare: list[BareOrder] = []
 
+    def __del__(self) -> None:
+        """Orders and levels point at each other, and compiled the garbage collector does not see them."""
+        for levels in (self.bids, self.asks):
+            for level in levels:
+                order = level.head
+                level.head = level.tail = None
+                while isinstance(order, BareOrder):
+                    following = order.next
+                    order.level = order.prev = order.next = order.chained = None
+                    order = following
+
     def __len__(self) -> int:
         """How many orders rest."""
         return self._count

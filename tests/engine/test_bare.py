@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import sys
 
 import pytest
 
@@ -142,3 +143,21 @@ def test_only_so_many_spare_orders_are_kept() -> None:
         assert len(book._spare) == SPARE_MAX
         for spare in book._spare:
             assert (spare.level, spare.prev, spare.next, spare.chained) == (None, None, None, None)
+
+
+def test_a_book_that_is_dropped_leaves_nothing_behind() -> None:
+    """Orders and levels point at each other; research makes thousands of books."""
+
+    def made_and_dropped() -> int:
+        book = BareBook()
+        for order_id in range(1, 1_001):
+            book.limit(order_id, order_id % 2 == 0, 100 - order_id % 7 if order_id % 2 == 0 else 101 + order_id % 7, 5)
+        assert len(book) == 1_000
+        del book
+        return sys.getallocatedblocks()
+
+    made_and_dropped()
+    first = made_and_dropped()
+    for _ in range(3):
+        last = made_and_dropped()
+    assert last - first < 500

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol, cast
@@ -129,8 +130,8 @@ def merge(name: str, keep_max: int) -> int:
         known = {path.read_bytes() for path in corpus(name)}
         fresh = [data for path in Path(folder).iterdir() if (data := path.read_bytes()) not in known]
     fresh.sort(key=lambda data: (len(data), data))
-    for number, data in enumerate(fresh[:keep_max], 1):
-        (CORPUS / name / f"found-{number:03d}").write_bytes(data)
+    for data in fresh[:keep_max]:
+        (CORPUS / name / f"found-{sha256(data).hexdigest()[:12]}").write_bytes(data)
     return min(len(fresh), keep_max)
 
 

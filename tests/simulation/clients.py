@@ -120,7 +120,6 @@ class Client:
         """The run ends: one line, read, and nothing new."""
         self.settling = True
         for line in self.lines:
-            line.lossy = line.lossy or line.link is not None
             if line.link is not None:
                 line.link.resume()
 

@@ -242,13 +242,19 @@ class Line:
                 client.coverage.count("error", error_name(error["code"]) if error["code"] < 0 else "reject")
         if isinstance(message, list) or ("id" in message and not isinstance(message["id"], int)):
             return  # of a batch, or of what was garbled on purpose
-        if message.get("method") == "subscription" and message["params"]["type"] != "snapshot" and client.loses_a_message():
-            self.lossy = True  # as if its own queue had been full
+        if message.get("method") == "subscription" and self._loses(message["params"]):
+            self.lossy = True
             return
         for happening in self.protocol.receive(payload if self.codec.binary else payload.decode()):
             self._take(happening)
             if self.link is not link:
                 return
+
+    def _loses(self, message: Any) -> bool:
+        """Whether to drop a channel's message, as if the client's own queue had been full. Not one that mends such a loss."""
+        place = self.protocol._places.get(message["channel"])
+        is_whole = place is not None and not place.mending
+        return is_whole and message["type"] != "snapshot" and self.client.loses_a_message()
 
     def _take(self, happening: Any) -> None:
         match happening:

@@ -137,12 +137,13 @@ def _file(data: bytes, written: bool) -> None:
 
 
 def _read() -> list[Entry] | None:
-    """What a reader finds; None where it refuses."""
+    """What a reader finds; None where it refuses, or ``faults`` tells of damage that a mere reader may overlook."""
     try:
         with JournalReader(PATH) as journal:
-            for fault in journal.faults():
-                assert str(fault)
-            return [*journal.entries(journal.base_seq)]
+            faults = [str(fault) for fault in journal.faults()]
+            assert all(faults)
+            entries = [*journal.entries(journal.base_seq)]
+            return None if faults else entries
     except JournalError as error:
         assert str(error)
         return None
