@@ -19,17 +19,18 @@ def check(book: Book, resting: list[Resting]) -> None:
         assert [level.qty for level in levels] == [expected[price] for price in prices]
         assert best == (prices[-1] if prices else 0)
         for level in levels:
-            order, before = level.head, None
-            while order is not None:
-                assert (order.level, order.prev) == (level, before)
-                order, before = order.next, order
+            before: Resting | None = None
+            queued = level.head
+            while queued is not None:
+                assert (queued.level, queued.prev) == (level, before)
+                before, queued = queued, queued.next
             assert level.tail is before
     places = len(book._table)
     assert places >= len(book.bids) + len(book.asks)
-    for place, level in enumerate(book._table):
-        if level is not None:
-            assert level.price % places == place
-            assert (level in book.bids or level in book.asks) == (level.head is not None)
+    for place, known in enumerate(book._table):
+        if known is not None:
+            assert known.price % places == place
+            assert (known in book.bids or known in book.asks) == (known.head is not None)
 
 
 @pytest.mark.parametrize("step", [1, 3, FIRST_PLACES, 64 * FIRST_PLACES])

@@ -660,6 +660,9 @@ def test_one_turn_is_asked_for_at_a_time() -> None:
 
 @pytest.mark.parametrize("fails", ["callback", "journal", "engine"])
 def test_after_a_failure_no_timer_runs_and_a_commit_that_ends_says_nothing(fails: str) -> None:
+    def fail(entry: Entry, events: list[Event]) -> None:
+        raise KeyError("no such level")
+
     rig, loop = hand_rig()
     rig.engine.due = [rig.now_ns + A_SECOND]
     rig.submit()
@@ -677,7 +680,7 @@ def test_after_a_failure_no_timer_runs_and_a_commit_that_ends_says_nothing(fails
         loop.turn()
         said = ["feed 1", "reply 1", "flush", "feed 2", "reply 2", "flush"]
     elif fails == "callback":
-        rig.on_durable = lambda entry, events: {}[entry.seq]
+        rig.on_durable = fail
         commit(loop)  # the next one is under way before the callback fails
         commit(loop)
         said = []

@@ -5,9 +5,10 @@ and the condition of an ``if`` is always or never met: what nobody misses is not
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import libcst as cst
 import libcst.matchers as m
@@ -64,9 +65,10 @@ def mutants(path: Path) -> list[Mutant]:
 
 
 def _text(function: cst.FunctionDef, method: bool) -> str:
+    """As it stands in the module, a method with its indentation."""
     if not method:
-        return cst.Module([function]).code
-    return cst.Module([cst.ClassDef(cst.Name("X"), cst.IndentedBlock([function]))]).code.partition("\n")[2]
+        return str(cst.Module([function]).code)
+    return str(cst.Module([cst.ClassDef(cst.Name("X"), cst.IndentedBlock([function]))]).code).partition("\n")[2]
 
 
 def _conditions(node: cst.If) -> Iterator[cst.If]:
@@ -81,7 +83,7 @@ def _left_out(node: cst.SimpleStatementLine) -> Iterator[cst.SimpleStatementLine
     yield node.with_changes(body=[cst.Pass()])
 
 
-OPERATORS = [
+OPERATORS: list[tuple[type, Callable[[Any], Iterable[cst.CSTNode]]]] = [
     *(pair for pair in mutation_operators if pair[1] is not operator_string),
     (cst.If, _conditions),
     (cst.SimpleStatementLine, _left_out),
@@ -90,12 +92,12 @@ OPERATORS = [
 
 def _tells(node: cst.CSTNode) -> bool:
     """Whether it only makes a text: an error's arguments."""
-    return m.matches(node, m.Call(args=[m.Arg(m.FormattedString() | m.SimpleString()), m.ZeroOrMore()]))
+    return bool(m.matches(node, m.Call(args=[m.Arg(m.FormattedString() | m.SimpleString()), m.ZeroOrMore()])))
 
 
 def _is_false(node: cst.CSTNode) -> bool:
     """Whether False is assigned, which None could stand for; that it becomes True is another mutant."""
-    return m.matches(node, m.Assign(value=m.Name("False")) | m.AnnAssign(value=m.Name("False")))
+    return bool(m.matches(node, m.Assign(value=m.Name("False")) | m.AnnAssign(value=m.Name("False"))))
 
 
 def _change(old: str, new: str) -> tuple[int, Change]:

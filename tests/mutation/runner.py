@@ -21,7 +21,6 @@ import hypothesis.strategies
 import msgspec
 import pytest
 import pytest_asyncio.plugin
-import pytest_timeout
 import sortedcontainers
 from hypothesis import Phase, settings
 
@@ -45,7 +44,7 @@ PYTEST_ARGS = (
 
 
 # imported before the forks, not used here
-PRELOADED = (hypothesis.strategies, msgspec, pytest_asyncio.plugin, pytest_timeout, sortedcontainers)
+PRELOADED = (hypothesis.strategies, msgspec, pytest_asyncio.plugin, sortedcontainers)
 
 
 class Outcome(Enum):
