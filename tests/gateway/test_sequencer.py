@@ -149,6 +149,17 @@ async def test_feed_then_reply_for_each_entry_then_one_flush(either: Rig) -> Non
     assert either.said == ["feed 1", "reply 1", "feed 2", "reply 2", "flush"]
 
 
+async def test_the_feed_and_the_reply_get_the_entry_and_its_events(either: Rig) -> None:
+    told: list[tuple[Entry, list[Event]]] = []
+    either.on_durable = lambda entry, events: told.append((entry, events))
+    either.sequencer.submit(CreateAccount("a"), 0, lambda entry, events: told.append((entry, events)))
+    either.sequencer.submit(CreateAccount("b"))
+    await either.sequencer.drain()
+    first, second = either.engine.applied
+    of_first, of_second = [AccountCreated(1, "")], [AccountCreated(2, "")]
+    assert told == [(first, of_first), (first, of_first), (second, of_second)]
+
+
 async def test_one_batch_per_loop_turn(either: Rig) -> None:
     for _ in range(3):
         either.submit()
