@@ -435,6 +435,20 @@ async def test_a_journal_failure_is_told_once_and_nothing_is_published(rig: Rig)
     assert len(rig.failures) == 1
 
 
+async def test_a_journal_failure_keeps_what_was_behind_it(either: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = JournalWriteError("disk full")
+    error.__context__ = OSError("no space left on device")
+
+    def append(first_seq: int, last_seq: int, payload: bytes) -> None:
+        raise error
+
+    monkeypatch.setattr(either.journal, "append", append)
+    either.submit()
+    await either.until(lambda: len(either.failures) == 1)
+    assert either.failures == [error]
+    assert isinstance(error.__context__, OSError)
+
+
 async def test_an_engine_failure_keeps_what_was_before_it(either: Rig) -> None:
     either.engine.fail_at = 3
     either.submit()
