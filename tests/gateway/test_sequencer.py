@@ -539,6 +539,8 @@ async def test_a_failing_callback_stops_it(either: Rig, where: str) -> None:
 async def test_what_gathered_behind_a_failing_callback_is_never_journaled(batch_entries_max: int) -> None:
     rig = Rig(batch_entries_max=batch_entries_max)
     rig.start(fast=True)
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
 
     def fail(entry: Entry, events: list[Event]) -> None:
         rig.submit("behind")
@@ -553,7 +555,7 @@ async def test_what_gathered_behind_a_failing_callback_is_never_journaled(batch_
     await asyncio.sleep(0.01)
     assert isinstance(raised.value.__cause__, KeyError)
     assert raised.value.seq == 1
-    assert (rig.said, rig.journal.batches, len(rig.failures)) == ([], [[1]], 1)
+    assert (rig.said, rig.journal.batches, len(rig.failures), told) == ([], [[1]], 1, [])
     rig.sequencer.close()
 
 
