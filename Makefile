@@ -8,6 +8,7 @@ BENCH_INSTALLED := $(VENV)/installed-bench
 AUDIT := .venv-audit
 AUDIT_INSTALLED := $(AUDIT)/installed
 FUZZ_INSTALLED := $(VENV)/installed-fuzz
+MUTATION_INSTALLED := $(VENV)/installed-mutation
 
 # Directories that appear as the project grows.
 CODE := $(wildcard engine gateway hashpit bench scripts tests)
@@ -16,6 +17,7 @@ TWICE := $(patsubst %/,%,$(sort $(dir $(wildcard tests/engine/test_*.py tests/ga
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_ARGS ?= all --seconds 60
+MUTATION_ARGS ?= all
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -82,6 +84,10 @@ advisories: $(AUDIT_INSTALLED) ## ask a vulnerability service about every pinned
 fuzz: setup $(FUZZ_INSTALLED) ## fuzz every target for a minute; FUZZ_ARGS="session --seconds 3600" for one, for an hour
 	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
+.PHONY: mutants
+mutants: setup $(MUTATION_INSTALLED) ## change the hot modules in small ways; MUTATION_ARGS=engine/book.py for one of them
+	@$(BIN)/python -m tests.mutation $(MUTATION_ARGS)
+
 .PHONY: compile
 compile: $(INSTALLED) ## compile the hot modules now; fails without a C compiler
 	@$(BIN)/python setup.py -q hot --force
@@ -96,6 +102,7 @@ lock: ## resolve requirements*.in again and write the hashed locks
 		$$lock requirements-dev.in -c requirements.txt -o requirements-dev.txt; \
 		$$lock requirements-bench.in -c requirements-dev.txt -o requirements-bench.txt; \
 		$$lock requirements-fuzz.in -c requirements-dev.txt -o requirements-fuzz.txt; \
+		$$lock requirements-mutation.in -c requirements-dev.txt -o requirements-mutation.txt; \
 		$$lock requirements-research.in -c requirements-dev.txt -o requirements-research.txt; \
 		$$lock requirements-audit.in -o requirements-audit.txt
 	@rm -rf $(VENV)-lock
@@ -144,4 +151,10 @@ $(BENCH_INSTALLED): requirements-bench.txt $(INSTALLED)
 $(FUZZ_INSTALLED): requirements-fuzz.txt $(INSTALLED)
 	@echo "hashpit: installing what fuzzes"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
+	@touch $@
+
+# What makes mutants; only `make mutants` asks for it.
+$(MUTATION_INSTALLED): requirements-mutation.txt $(INSTALLED)
+	@echo "hashpit: installing what makes mutants"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-mutation.txt
 	@touch $@

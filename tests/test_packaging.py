@@ -18,7 +18,7 @@ from hashpit import build
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-LOCKS = [f"requirements{kind}.txt" for kind in ("", "-dev", "-research", "-bench", "-audit", "-fuzz")]
+LOCKS = [f"requirements{kind}.txt" for kind in ("", "-dev", "-research", "-bench", "-audit", "-fuzz", "-mutation")]
 
 
 def hot_modules() -> list[str]:

@@ -8,7 +8,7 @@ from engine.book import FIRST_PLACES, Book, Level, Resting
 
 
 def check(book: Book, resting: list[Resting]) -> None:
-    """Both sides hold exactly these orders, and the table nothing that is wrong."""
+    """Both sides hold exactly these orders, each in its queue, and the table nothing that is wrong."""
     for is_buy, levels, best in ((True, book.bids, book.best_bid), (False, book.asks, book.best_ask)):
         expected: dict[int, int] = {}
         for order in resting:
@@ -18,12 +18,19 @@ def check(book: Book, resting: list[Resting]) -> None:
         assert [level.price for level in levels] == prices
         assert [level.qty for level in levels] == [expected[price] for price in prices]
         assert best == (prices[-1] if prices else 0)
+        for level in levels:
+            before: Resting | None = None
+            queued = level.head
+            while queued is not None:
+                assert (queued.level, queued.prev) == (level, before)
+                before, queued = queued, queued.next
+            assert level.tail is before
     places = len(book._table)
     assert places >= len(book.bids) + len(book.asks)
-    for place, level in enumerate(book._table):
-        if level is not None:
-            assert level.price % places == place
-            assert (level in book.bids or level in book.asks) == (level.head is not None)
+    for place, known in enumerate(book._table):
+        if known is not None:
+            assert known.price % places == place
+            assert (known in book.bids or known in book.asks) == (known.head is not None)
 
 
 @pytest.mark.parametrize("step", [1, 3, FIRST_PLACES, 64 * FIRST_PLACES])
@@ -81,3 +88,51 @@ def test_a_side_that_is_loaded_is_as_one_that_was_added_to() -> None:
     late = Resting(99, False, 10 * FIRST_PLACES, 7)
     loaded.add(late)
     check(loaded, [*resting, late])
+    assert [order.order_id for order in loaded.orders_best_first(False)] == [0, 1, 2, 99, *range(3, 90)]
+    resting.insert(3, late)
+    random.Random(1).shuffle(resting)
+    while resting:
+        gone = resting.pop()
+        loaded.remove(gone)
+        assert (gone.level, gone.prev, gone.next) == (None, None, None)
+        check(loaded, resting)
+
+
+@pytest.mark.parametrize(("is_buy", "limit", "expected"), [(True, 12, [10, 11, 12]), (False, 8, [10, 9, 8])])
+def test_what_an_order_could_take_ends_with_its_own_price(is_buy: bool, limit: int, expected: list[int]) -> None:
+    book = Book()
+    for number in range(5):
+        book.add(Resting(number, not is_buy, 10 + number if is_buy else 10 - number, 1))
+    assert [level.price for level in book.levels_from_best(is_buy, limit)] == expected
+    assert [level.price for level in book.levels_from_best(not is_buy, limit)] == []
+    prices = [order.price for order in book.orders_best_first(not is_buy)]
+    assert prices == [level.price for level in book.levels_from_best(is_buy, prices[-1])]
+
+
+@pytest.mark.parametrize("is_buy", [True, False])
+def test_a_loaded_side_has_a_place_for_each_level_and_no_more(is_buy: bool) -> None:
+    book = Book()
+    orders = [Resting(number, is_buy, 100 - number if is_buy else 100 + number, 2) for number in range(FIRST_PLACES)]
+    book.load(is_buy, [], 0)
+    check(book, [])
+    waiting = [Resting(99, is_buy, 500, 1), *orders]
+    book.load(is_buy, waiting, FIRST_PLACES)
+    assert [order.order_id for order in waiting] == [99]  # only so many were asked for
+    check(book, orders)
+    assert len(book._table) == FIRST_PLACES
+    assert (book.best_bid, book.best_ask) == ((100, 0) if is_buy else (0, 100))
+    # it can be taken apart again from its middle, its end and its best
+    for at in (FIRST_PLACES // 2, -1, 0):
+        book.remove(orders.pop(at))
+        check(book, orders)
+
+
+def test_what_the_engine_must_not_do_is_a_bug() -> None:
+    book = Book()
+    order = Resting(7, True, 10, 1)
+    with pytest.raises(AssertionError, match="7"):
+        book.remove(order)  # it does not rest
+    book.add(order)
+    with pytest.raises(AssertionError, match="not empty"):
+        book.load(True, [Resting(8, True, 10, 1)], 1)
+    check(book, [order])

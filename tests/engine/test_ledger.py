@@ -2,13 +2,14 @@
 
 from fractions import Fraction
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from engine.accounts import Account, Position
 from engine.ledger import Terms, fill_buy, fill_sell, share_ceil
-from engine.limits import BPS, DAY_NS, SECOND_NS
+from engine.limits import BPS, DAY_NS, MONEY_MAX_MSAT, SECOND_NS
 from engine.types import MarketSpec
 from tests.reference.market import SPEC
 
@@ -132,3 +133,62 @@ def test_a_partial_close_frees_a_share_rounded_down_and_the_last_lot_takes_the_r
     assert (account.balance, position.basis, position.bond) == (-9 + 10 + 2 - 9, 31, 7)
     assert fill_buy(account, position, terms, 9, 3, 27) == 31 - 27
     assert (account.balance, position.basis, position.bond, position.realized) == (5, 0, 0, 5)
+
+
+def test_one_part_over_is_rounded_up_and_none_is_not() -> None:
+    assert [share_ceil(amount, 1) for amount in (0, 1, BPS - 1, BPS, BPS + 1)] == [0, 1, 1, 1, 2]
+    assert [share_ceil(1, share) for share in (0, 1, BPS)] == [0, 1, 1]
+    bond_only = Terms(replace(SPEC, tick_lot_msat=1, maker_fee_bps=0, taker_fee_bps=0, bond_bps=1))
+    assert [bond_only.unit_hold_sell(price) for price in (1, BPS, BPS + 1)] == [1, 1, 2]
+    # A second of a day: one lot at one tick is the 86,400th part of a msat.
+    terms = Terms(replace(SPEC, tick_lot_msat=1, period_end_ns=SPEC.period_start_ns + SECOND_NS))
+    assert (terms.num, terms.den) == (1, 86_400)
+    quantities = (1, 86_399, 86_400, 86_401)
+    assert [terms.notional_ceil(1, qty) for qty in quantities] == [1, 1, 1, 2]
+    assert [terms.notional_floor(1, qty) for qty in quantities] == [0, 0, 1, 1]
+    assert [terms.notional_ceil(qty, 2) for qty in (43_200, 43_201)] == [1, 2]
+    assert [type(terms.notional_floor(86_400, 1)), type(terms.notional_ceil(86_400, 1))] == [int, int]
+
+
+@pytest.mark.parametrize(("maker", "taker"), [(1, 0), (0, 1)])
+@pytest.mark.parametrize("days", [Fraction(1), Fraction(1, 2), Fraction(1, 3)])
+def test_a_lots_hold_is_its_notional_with_the_higher_fee_or_its_bond_with_that_fee(
+    maker: int, taker: int, days: Fraction
+) -> None:
+    terms = Terms(
+        replace(
+            SPEC,
+            tick_lot_msat=1,
+            period_end_ns=SPEC.period_start_ns + int(DAY_NS * days),
+            maker_fee_bps=maker,
+            taker_fee_bps=taker,
+            bond_bps=2_500,
+        )
+    )
+    price_of = {notional: int(notional / days) for notional in (1, BPS, BPS + 1)}
+    assert terms.den == days.denominator
+    assert [terms.unit_hold_buy(price) for price in price_of.values()] == [1 + 1, BPS + 1, BPS + 1 + 2]
+    assert [terms.unit_hold_sell(price) for price in price_of.values()] == [1 + 1, 2_500 + 1, 2_501 + 2]
+    # A part of a msat more is held as a whole one.
+    assert terms.unit_hold_buy(price_of[BPS] + 1) == BPS + 1 + 2
+    assert terms.unit_hold_sell(price_of[BPS] + 1) == 2_501 + 2
+
+
+def test_the_largest_order_has_a_notional_within_the_bound_on_money() -> None:
+    for period_ns in (DAY_NS, SECOND_NS, 7 * SECOND_NS):
+        terms = Terms(replace(SPEC, tick_lot_msat=977, period_end_ns=SPEC.period_start_ns + period_ns))
+        assert isinstance(terms.price_qty_max, int)
+        assert terms.notional_ceil(1, terms.price_qty_max) <= MONEY_MAX_MSAT
+        assert terms.notional_ceil(1, terms.price_qty_max + 1) > MONEY_MAX_MSAT
+
+
+def test_a_sale_of_more_than_is_held_closes_a_long_and_opens_a_short() -> None:
+    terms = Terms(replace(SPEC, tick_lot_msat=1, bond_bps=2_000))
+    account, position = Account(100, "ada"), Position()
+    assert fill_buy(account, position, terms, 10, 4, 40) == 0
+    assert fill_sell(account, position, terms, 11, 1, 11) == 1
+    assert (account.balance, position.qty, position.basis, position.bond, position.realized) == (-29, 3, 30, 0, 1)
+    assert fill_sell(account, position, terms, 12, 5, 60) == 36 - 30
+    assert (account.balance, position.qty, position.basis, position.bond, position.realized) == (-29 + 36 - 5, -2, 24, 5, 7)
+    assert fill_buy(account, position, terms, 8, 3, 24) == 24 - 16
+    assert (account.balance, position.qty, position.basis, position.bond, position.realized) == (2 + 24 + 5 - 24, 1, 8, 0, 15)

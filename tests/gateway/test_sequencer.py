@@ -149,6 +149,17 @@ async def test_feed_then_reply_for_each_entry_then_one_flush(either: Rig) -> Non
     assert either.said == ["feed 1", "reply 1", "feed 2", "reply 2", "flush"]
 
 
+async def test_the_feed_and_the_reply_get_the_entry_and_its_events(either: Rig) -> None:
+    told: list[tuple[Entry, list[Event]]] = []
+    either.on_durable = lambda entry, events: told.append((entry, events))
+    either.sequencer.submit(CreateAccount("a"), 0, lambda entry, events: told.append((entry, events)))
+    either.sequencer.submit(CreateAccount("b"))
+    await either.sequencer.drain()
+    first, second = either.engine.applied
+    of_first, of_second = [AccountCreated(1, "")], [AccountCreated(2, "")]
+    assert told == [(first, of_first), (first, of_first), (second, of_second)]
+
+
 async def test_one_batch_per_loop_turn(either: Rig) -> None:
     for _ in range(3):
         either.submit()
@@ -213,6 +224,17 @@ async def test_drain_with_nothing_pending_returns(either: Rig) -> None:
     await either.sequencer.drain()
 
 
+async def test_a_worker_of_its_own_unless_it_is_given_one() -> None:
+    rig = Rig()
+    with pytest.raises(Stopped):
+        rig.submit()  # not started
+    rig.sequencer.start()
+    rig.submit()
+    await rig.sequencer.drain()
+    rig.sequencer.close()
+    assert rig.said == ["feed 1", "reply 1", "flush"]
+
+
 def test_engine_and_journal_must_agree() -> None:
     with pytest.raises(AssertionError, match="engine at 3, journal at 2"):
         Sequencer(FakeEngine(3), FakeJournal(2), int, print, print, print)
@@ -241,9 +263,10 @@ async def test_a_tick_is_written_when_something_is_due(either: Rig) -> None:
     assert len(either.engine.applied) == 2
 
 
-async def test_due_work_of_a_recovered_engine_gets_its_tick() -> None:
+@pytest.mark.parametrize("due_ns", [1, 500, 1_000])
+async def test_due_work_of_a_recovered_engine_gets_its_tick(due_ns: int) -> None:
     rig = Rig()
-    rig.engine.due = [500]
+    rig.engine.due = [due_ns]
     rig.start()
     await rig.until(lambda: rig.engine.applied == [Entry(1, 1_000, Tick())])
     await rig.sequencer.drain()
@@ -412,6 +435,20 @@ async def test_a_journal_failure_is_told_once_and_nothing_is_published(rig: Rig)
     assert len(rig.failures) == 1
 
 
+async def test_a_journal_failure_keeps_what_was_behind_it(either: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = JournalWriteError("disk full")
+    error.__context__ = OSError("no space left on device")
+
+    def append(first_seq: int, last_seq: int, payload: bytes) -> None:
+        raise error
+
+    monkeypatch.setattr(either.journal, "append", append)
+    either.submit()
+    await either.until(lambda: len(either.failures) == 1)
+    assert either.failures == [error]
+    assert isinstance(error.__context__, OSError)
+
+
 async def test_an_engine_failure_keeps_what_was_before_it(either: Rig) -> None:
     either.engine.fail_at = 3
     either.submit()
@@ -419,8 +456,10 @@ async def test_an_engine_failure_keeps_what_was_before_it(either: Rig) -> None:
     either.sequencer.after_durable(lambda: either.said.append("read"))
     with pytest.raises(Stopped, match="entry 3"):
         either.submit()
-    with pytest.raises(Stopped):
-        either.submit()
+    either.engine.fail_at = 0
+    with pytest.raises(Stopped, match="the exchange is stopping"):
+        either.submit()  # whether it would fail again or not
+    assert len(either.engine.applied) == 2
     assert either.failures == []  # not before the others are safe
     with pytest.raises(EngineFailure):
         await either.sequencer.drain()
@@ -430,8 +469,7 @@ async def test_an_engine_failure_keeps_what_was_before_it(either: Rig) -> None:
     (failure,) = either.failures
     assert isinstance(failure, EngineFailure)
     assert failure.seq == 3
-    assert "entry 3 (CreateAccount)" in str(failure)
-    assert "books do not balance" in str(failure)
+    assert str(failure) == "the engine failed at entry 3 (CreateAccount): AssertionError('books do not balance')"
 
 
 async def test_an_engine_failure_while_a_commit_is_in_flight(rig: Rig) -> None:
@@ -495,6 +533,41 @@ async def test_a_failing_callback_stops_it(either: Rig, where: str) -> None:
     assert "reply 2" not in either.said
     assert len(either.failures) == 1
     assert either.journal.batches == [[1, 2]]
+
+
+@pytest.mark.parametrize("batch_entries_max", [1, 9])
+async def test_what_gathered_behind_a_failing_callback_is_never_journaled(batch_entries_max: int) -> None:
+    rig = Rig(batch_entries_max=batch_entries_max)
+    rig.start(fast=True)
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+
+    def fail(entry: Entry, events: list[Event]) -> None:
+        rig.submit("behind")
+        raise KeyError("no such level")
+
+    rig.on_durable = fail
+    rig.submit()
+    with pytest.raises(
+        EngineFailure, match=r"publishing entry 1 \(CreateAccount\) failed: KeyError\('no such level'\)"
+    ) as raised:
+        await rig.sequencer.drain()
+    await asyncio.sleep(0.01)
+    assert isinstance(raised.value.__cause__, KeyError)
+    assert raised.value.seq == 1
+    assert (rig.said, rig.journal.batches, len(rig.failures), told) == ([], [[1]], 1, [])
+    rig.sequencer.close()
+
+
+async def test_a_drain_after_a_failure_raises_it(either: Rig) -> None:
+    either.engine.fail_at = 1
+    with pytest.raises(Stopped):
+        either.submit()
+    for _ in range(2):
+        with pytest.raises(EngineFailure) as raised:
+            await either.sequencer.drain()
+        assert isinstance(raised.value.__cause__, AssertionError)
+    assert either.failures == [raised.value]
 
 
 # -------------------------------------------------------------------------------------------------------- without threads
@@ -576,6 +649,148 @@ def test_runs_in_one_thread_without_asyncio_on_a_clock_of_its_own() -> None:
     then()
     assert rig.journal.last_seq == 3
     assert "feed 3" not in rig.said
+
+
+def hand_rig(**bounds: int) -> tuple[Rig, HandLoop]:
+    rig, loop = Rig(**bounds), HandLoop()
+    rig.sequencer.start(loop, loop)
+    return rig, loop
+
+
+def commit(loop: HandLoop) -> None:
+    """The job in flight, and what follows it."""
+    ((job, then),) = loop.jobs
+    loop.jobs.clear()
+    job()
+    then()
+
+
+def test_one_turn_is_asked_for_at_a_time() -> None:
+    rig, loop = hand_rig()
+    rig.submit()
+    rig.submit()
+    assert (len(loop.soon), loop.jobs) == (1, [])
+    loop.turn()
+    rig.submit()
+    assert (len(loop.soon), len(loop.jobs)) == (0, 1)  # the commit that ends gives the next one
+    commit(loop)
+    assert (len(loop.soon), len(loop.jobs)) == (0, 1)
+    commit(loop)
+    assert (loop.soon, loop.jobs, rig.journal.batches) == ([], [], [[1, 2], [3]])
+    rig.submit()
+    loop.turn()
+    rig.on_durable = lambda entry, events: rig.submit()
+    commit(loop)
+    assert (len(loop.soon), loop.jobs) == (1, [])  # for what the callback submitted
+    rig.sequencer.close()
+
+
+@pytest.mark.parametrize("fails", ["callback", "journal", "engine"])
+def test_after_a_failure_no_timer_runs_and_a_commit_that_ends_says_nothing(fails: str) -> None:
+    def fail(entry: Entry, events: list[Event]) -> None:
+        raise KeyError("no such level")
+
+    rig, loop = hand_rig()
+    rig.engine.due = [rig.now_ns + A_SECOND]
+    rig.submit()
+    loop.turn()
+    rig.submit()
+    assert len(loop.later) == 1
+    if fails == "engine":
+        rig.engine.fail_at = 3
+        with pytest.raises(Stopped):
+            rig.submit()
+        assert loop.later == []
+        commit(loop)
+        commit(loop)
+        assert (len(loop.soon), rig.failures) == (1, [])  # told when everything before it is published
+        loop.turn()
+        said = ["feed 1", "reply 1", "flush", "feed 2", "reply 2", "flush"]
+    elif fails == "callback":
+        rig.on_durable = fail
+        commit(loop)  # the next one is under way before the callback fails
+        commit(loop)
+        said = []
+    else:
+        rig.journal.fail_at = 1
+        commit(loop)
+        said = []
+    loop.turn()
+    assert (rig.said, len(rig.failures), loop.soon, loop.jobs, loop.later) == (said, 1, [], [], [])
+    rig.sequencer.close()
+
+
+@pytest.mark.parametrize(
+    ("due_in_ns", "delay_s"),
+    [(1, 0.001), (1_000_000, 0.001), (2_000_000, 0.002), (A_SECOND, 1), (5 * A_SECOND, 1), (-5, 0.001)],
+)
+def test_the_timer_sleeps_within_its_bounds(due_in_ns: int, delay_s: float) -> None:
+    rig = Rig()
+    loop = HandLoop()
+    rig.engine.due = [rig.now_ns + due_in_ns]
+    rig.sequencer.start(loop, loop)
+    assert [delay for delay, _ in loop.later] == [delay_s]
+    rig.sequencer.close()
+    assert loop.later == []
+
+
+def test_a_timer_is_set_once_for_one_due_time_and_anew_for_another() -> None:
+    rig, loop = hand_rig()
+    assert loop.later == []
+    rig.engine.due = [rig.now_ns + A_SECOND]
+    rig.submit()
+    loop.turn()
+    (timer,) = loop.later
+    commit(loop)
+    rig.submit()
+    loop.turn()
+    assert loop.later == [timer]
+    commit(loop)
+    rig.engine.due = [rig.now_ns + A_SECOND // 2]
+    rig.submit()
+    loop.turn()
+    assert [delay for delay, _ in loop.later] == [0.5]
+    rig.engine.due = []
+    commit(loop)
+    rig.submit()
+    loop.turn()
+    assert loop.later == []
+    commit(loop)
+    rig.submit()
+    rig.engine.due = [1]
+    loop.turn()
+    assert [delay for delay, _ in loop.later] == [0.001]
+
+
+def test_time_that_was_stamped_counts_for_due_work_when_the_clock_went_back() -> None:
+    rig, loop = hand_rig()
+    rig.now_ns = 9_000
+    rig.submit()
+    rig.now_ns = 1_000
+    rig.engine.due = [9_000]
+    loop.turn()
+    ((_, fire),) = loop.later
+    fire()
+    assert [(entry.ts_ns, type(entry.command)) for entry in rig.engine.applied] == [(9_000, CreateAccount), (9_000, Tick)]
+    rig.sequencer.close()
+
+
+def test_a_tick_that_finds_the_queue_full_is_tried_again() -> None:
+    rig, loop = hand_rig(queue_max=1)
+    rig.engine.due = [5_000]
+    rig.submit()
+    loop.turn()
+    rig.now_ns = 5_000
+    ((_, fire),) = loop.later
+    loop.later.clear()
+    fire()
+    assert len(rig.engine.applied) == 1
+    ((_, fire),) = loop.later
+    commit(loop)
+    fire()
+    assert [type(entry.command) for entry in rig.engine.applied] == [CreateAccount, Tick]
+    assert rig.failures == []
+    rig.sequencer.close()
 
 
 # ------------------------------------------------------------------------------------------------------- where it commits
@@ -738,3 +953,30 @@ async def test_a_failing_job_fails_its_caller_only(either: Rig) -> None:
     either.submit()
     await either.sequencer.drain()
     assert either.failures == []
+
+
+async def test_no_job_is_taken_after_the_close(rig: Rig) -> None:
+    rig.sequencer.close()
+    with pytest.raises(Stopped, match="stopping"):
+        await rig.sequencer.between_commits(lambda: 1)
+    with pytest.raises(Stopped, match="stopping"):
+        rig.sequencer.after_durable(lambda: None)
+
+
+async def test_a_caller_that_gives_up_disturbs_nobody(rig: Rig) -> None:
+    """Neither one who waits for a job nor one who waits for the disk."""
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+    rig.journal.free.clear()
+    rig.submit()
+    await rig.disk_is_busy()
+    job = asyncio.ensure_future(rig.sequencer.between_commits(lambda: 1))
+    first, second = (asyncio.ensure_future(rig.sequencer.drain()) for _ in range(2))
+    await asyncio.sleep(0)
+    job.cancel()
+    first.cancel()
+    await asyncio.sleep(0)
+    rig.journal.free.set()
+    await second
+    assert await rig.sequencer.between_commits(lambda: 2) == 2
+    assert (job.cancelled(), first.cancelled(), told, rig.failures) == (True, True, [], [])

@@ -74,6 +74,11 @@ def difference(seed: int, entry: Entry, expected: list[Event], got: list[Event])
     return "\n".join(lines)
 
 
+@pytest.mark.parametrize("seed", range(100, 108))
+def test_a_short_stream(seed: int) -> None:
+    assert compare(seed, 1_000)["Trade"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(0 if COMMANDS > 200_000 else 120)
 def test_engine_equals_oracle() -> None:
