@@ -12,7 +12,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final, Protocol
 
-from engine.commands import Command, Entry
+from engine.commands import Command, Entry, ListMarket
 from engine.core import Engine
 from engine.events import Event
 from gateway import log
@@ -104,6 +104,9 @@ class Exchange:
 
     def publish(self, entry: Entry, events: list[Event]) -> None:
         """An entry is durable: the projections learn of it. The sequencer's ``on_durable``."""
+        if type(entry.command) is ListMarket:
+            # Known from now on, even if nobody asks before it is gone.
+            self.terms(entry.command.spec.symbol)
         self.history.publish(events)
         self.feeds.publish(entry, events)
 

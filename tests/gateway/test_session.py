@@ -1404,3 +1404,14 @@ def test_a_clock_that_is_set_cuts_nobody_off_and_stops_no_heartbeat(stage: Stage
     stage.wait(50, ticks=False)
     stage.exchange.tick(stage.now_ns + 1)
     assert trader.closed == (Close.IDLE, "nothing was heard for too long")
+
+
+def test_a_market_that_came_and_went_is_refused_by_the_engine(stage: Stage) -> None:
+    """Found by simulation: as nobody had asked for it while it was there, its refusal was no event of the account."""
+    link = stage.trader()
+    stage.now_ns += 100 * 3_600 * SECOND_NS
+    stage.do(Tick())
+    assert MARKET not in stage.engine.markets
+    before = stage.engine.accounts[100].event_seq
+    assert refusal(link, "place", **GOOD).data["reason"] == "market_unknown"
+    assert stage.engine.accounts[100].event_seq == before + 1
