@@ -2,7 +2,7 @@
 
     this process     4 traders, fixed rate, Poisson times   -->  server process, bench.soak_server DATA
                      4 subscribers, every public channel    <--  commits and garbage collections recorded inside
-    probe process    `time` on an idle socket, 200 a second <->  answered without waiting for the disk
+    probe process    `time` on an idle socket, 200 a second <->  answered without asking the disk
                      the same bytes                         <->  bench.echo picows: what the machine does to any process
 
     python -m bench.soak                  ten minutes
@@ -22,6 +22,7 @@ than 5 ms. Less than 5 ms of it must be left without its cause:
 
     machine      a thread of the server, or the probe, was ready and waited for a core (schedstat), or the echo was late too
     snapshot     the same, while the server's snapshot process ran: on a machine with few cores it may be that which took one
+    disk         a commit, which runs in the server's loop while the disk is fast (decision 0014)
     collector    garbage collection
     server       everything else
 
@@ -115,8 +116,8 @@ length_s = 86400
 ahead = 2
 """
 
-Cause = Literal["machine", "snapshot", "collector", "server"]
-CAUSES: Final[tuple[Cause, ...]] = ("machine", "snapshot", "collector", "server")
+Cause = Literal["machine", "snapshot", "disk", "collector", "server"]
+CAUSES: Final[tuple[Cause, ...]] = ("machine", "snapshot", "disk", "collector", "server")
 OURS: Final = ("collector", "server")
 
 
@@ -536,7 +537,7 @@ class Overlaps:
         return covered
 
 
-def pauses(probed: Probed, collections: Overlaps) -> list[Pause]:
+def pauses(probed: Probed, collections: Overlaps, commits: Overlaps) -> list[Pause]:
     """Pings that were late, each with its cause; those that waited together count once, as the longest."""
     late = [ping for ping in probed.pings if ping[1] > PAUSE_MS * MS_NS]
     groups: list[list[list[int]]] = []
@@ -557,6 +558,8 @@ def pauses(probed: Probed, collections: Overlaps) -> list[Pause]:
         cause: Cause = "server"
         if ms - max(wait_ms, echo_ms) <= PAUSE_MS:
             cause = "snapshot" if any(ping[3] for ping in together) else "machine"
+        elif ms - wait_ms - commits.ns(start, start + rtt) / MS_NS <= PAUSE_MS:
+            cause = "disk"
         elif ms - wait_ms - collector_ms <= PAUSE_MS:
             cause = "collector"
         at_s = (start - probed.pings[0][0]) / SECOND_NS
@@ -741,7 +744,7 @@ def judge(
 ) -> Result:
     """All figures and verdicts out of what was recorded."""
     watched = [row for row in record.collections if steady.start_ns <= row[0] <= named.end_ns]
-    found = pauses(probed, Overlaps(watched))
+    found = pauses(probed, Overlaps(watched), Overlaps(record.commits))
     worst = [max(mine, key=lambda one: one.ms) for cause in CAUSES if (mine := [one for one in found if one.cause == cause])]
     phases = [phase(seen, record, probed, own) for seen in (steady, named)]
     growth = round(phases[0].last_quarter_mb - phases[0].first_quarter_mb, 2)

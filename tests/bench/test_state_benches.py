@@ -89,23 +89,30 @@ MS = 1_000_000
 
 
 @pytest.mark.parametrize(
-    ("answers_ms", "snapshot", "waits_ms", "collections_ms", "cause"),
+    ("answers_ms", "snapshot", "waits_ms", "collections_ms", "commits_ms", "cause"),
     [
-        ((9, 1), 0, (0, 0, 5), [], "machine"),
-        ((9, 8), 0, (0, 0, 0), [], "machine"),
-        ((9, 8), 1, (0, 0, 0), [], "snapshot"),
-        ((9, 1), 0, (0, 0, 0), [(1, 8)], "collector"),
-        ((9, 1), 1, (0, 0, 1), [(1, 3)], "server"),
+        ((9, 1), 0, (0, 0, 5), [], [], "machine"),
+        ((9, 8), 0, (0, 0, 0), [], [], "machine"),
+        ((9, 8), 1, (0, 0, 0), [], [], "snapshot"),
+        ((9, 1), 0, (0, 0, 0), [], [(1, 7)], "disk"),
+        ((9, 1), 0, (0, 0, 0), [(1, 8)], [(8, 9)], "collector"),
+        ((9, 1), 1, (0, 0, 1), [(1, 3)], [(3, 5)], "server"),
     ],
 )
 def test_soak_tells_whose_pause_it_was(
-    answers_ms: tuple[int, int], snapshot: int, waits_ms: tuple[int, ...], collections_ms: list[tuple[int, int]], cause: str
+    answers_ms: tuple[int, int],
+    snapshot: int,
+    waits_ms: tuple[int, ...],
+    collections_ms: list[tuple[int, int]],
+    commits_ms: list[tuple[int, int]],
+    cause: str,
 ) -> None:
     server, echo = answers_ms
     waits = soak.Looks([0, 5 * MS, 10 * MS], [wait * MS for wait in waits_ms])
     probed = soak.Probed([[0, server * MS, echo * MS, snapshot]], waits, soak.Looks([], []))
     collections = soak.Overlaps([(start * MS, end * MS, 2) for start, end in collections_ms])
-    (pause,) = soak.pauses(probed, collections)
+    commits = soak.Overlaps([(start * MS, end * MS, 1) for start, end in commits_ms])
+    (pause,) = soak.pauses(probed, collections, commits)
     assert pause.cause == cause
     assert pause.ms == server
 
@@ -113,7 +120,8 @@ def test_soak_tells_whose_pause_it_was(
 def test_soak_counts_a_pause_once() -> None:
     pings = [[0, 20 * MS, MS, 0], [5 * MS, 15 * MS, MS, 0], [40 * MS, MS, MS, 0], [50 * MS, 6 * MS, MS, 0]]
     probed = soak.Probed(pings, soak.Looks([], []), soak.Looks([], []))
-    assert [pause.ms for pause in soak.pauses(probed, soak.Overlaps([]))] == [20, 6]
+    nothing = soak.Overlaps([])
+    assert [pause.ms for pause in soak.pauses(probed, nothing, nothing)] == [20, 6]
 
 
 def test_soak_explains_slow_orders() -> None:
