@@ -138,8 +138,8 @@ class Order(Resting):
         "expires_ns",
         "filled",
         "forget",
+        "id_object",
         "is_limit",
-        "key",
         "listing",
         "post_only",
         "qty",
@@ -153,7 +153,7 @@ class Order(Resting):
 
     def __init__(
         self,
-        key: Any,
+        id_object: Any,
         account: Account,
         listing: Listing,
         is_buy: bool,
@@ -170,9 +170,9 @@ class Order(Resting):
         account_seq: int,
         unit_hold: int,
     ) -> None:
-        # the order_id as Account.orders has it: an entry is found at once by the very object that is its key
-        self.key: Any = key
-        self.order_id = key
+        # the order_id as Account.orders has it: an order is found at once by the very object that it is filed under
+        self.id_object: Any = id_object
+        self.order_id = id_object
         self.price = price
         self.remaining = qty
         self.level = None
@@ -226,7 +226,7 @@ def answer_of(
     order: Order, price: int, qty: int, filled: int, resting: int, balance: int, held: int, repeat: bool = False
 ) -> Accepted:
     """How the order was accepted: its ``price`` (ticks) and ``qty`` (lots) of then, what of it filled at once and came to rest,
-    and the account's money (msat)."""
+    and the account's money (msat); ``repeat`` marks an answer that was given before."""
     return Accepted(
         order.account.account_id,
         order.account_seq,

@@ -161,7 +161,7 @@ def decode_orders(
             order.remaining = qty - filled
         status = statuses[row]
         if status == _OPEN:
-            account.orders[order.key] = order
+            account.orders[order.id_object] = order
             queue[queued[row] - 1] = order
             if order.expires_ns or order.reduce_only:
                 special.append(order)

@@ -120,8 +120,8 @@ class Engine:
         self.orders_per_account_max: int = self.limits.orders_per_account_max
         self.client_order_ids_max: int = self.limits.client_order_ids_per_account_max
         self.seq: int = 0
-        # the same as the object that the entry has: the key of the order that the entry places
-        self.key: Any = 0
+        # seq as the very object that the entry has: what the order that it places is filed under
+        self.seq_object: Any = 0
         self.ts_ns: int = 0
         self.fees: Account = Account(FEES_ACCOUNT, "fees")
         self.insurance: Account = Account(INSURANCE_ACCOUNT, "insurance")
@@ -168,8 +168,8 @@ class Engine:
 
         Raises AssertionError when the entry is not the next one: a broken journal, not a trader's mistake.
         """
-        key, ts_ns, command, deadline_ns = _entry_fields(entry)
-        seq: int = key
+        seq_object, ts_ns, command, deadline_ns = _entry_fields(entry)
+        seq: int = seq_object
         assert seq == self.seq + 1, f"entry {seq} after {self.seq}"
         assert ts_ns >= self.ts_ns, f"entry {seq} goes back in time, from {self.ts_ns} to {ts_ns}"
         out: list[Event] = []
@@ -178,7 +178,7 @@ class Engine:
         if self._forget_ns <= ts_ns:
             self._forget(ts_ns)
         self.seq = seq
-        self.key = key
+        self.seq_object = seq_object
         self.ts_ns = ts_ns
         late = deadline_ns != 0 and ts_ns > deadline_ns
         kind = type(command)
@@ -235,8 +235,8 @@ class Engine:
             self._forget_ns = memory(remembered[0])[0] + self.limits.client_order_id_ns if remembered else NEVER
 
     def recall(self, remembered: list[Order | tuple[int, int, str]]) -> None:
-        """Remember what a snapshot tells of, oldest first. The accounts know the outcomes already."""
-        if remembered:
+        """Remember what a snapshot tells of, oldest first, after what is there. The accounts know the outcomes already."""
+        if remembered and not self.remembered:
             self._forget_ns = memory(remembered[0])[0] + self.limits.client_order_id_ns
         self.remembered.extend(remembered)
 
@@ -336,7 +336,7 @@ class Engine:
             if found < qty:
                 return self._refuse_place(RejectCode.FILL_OR_KILL_UNFILLABLE, found, account, key, symbol, out)
         order = Order(
-            self.key,
+            self.seq_object,
             account,
             market,
             is_buy,
@@ -361,6 +361,7 @@ class Engine:
                 or not is_client_order_id(key)
                 or outcomes.setdefault(key, order) is not order
             ):
+                # a repeat, no id, or one too many: which of them is found there
                 return self._refuse_place(RejectCode.CLIENT_ORDER_IDS_FULL, 0, account, key, symbol, out)
             if self._forget_ns == NEVER:
                 self._forget_ns = ts_ns + self.limits.client_order_id_ns
@@ -369,7 +370,7 @@ class Engine:
         # every check has passed
         account.event_seq = order.account_seq
         matching.open_orders += 1
-        orders[order.key] = order
+        orders[order.id_object] = order
         account.held = held
         if is_buy:
             crosses = book.best_ask != 0 and price >= book.best_ask

@@ -65,7 +65,7 @@ def _check_accounts(engine: Engine) -> None:
         assert 0 <= account.held <= account.balance, f"{name} has balance {account.balance} and holds {account.held}"
         held = 0
         for order_id, order in account.orders.items():
-            assert order.order_id == order_id == order.key, f"order {order_id} is filed under another id"
+            assert order.order_id == order_id == order.id_object, f"order {order_id} is filed under another id"
             assert order.account is account, f"order {order_id} is another account's"
             held += order.unit_hold * order.remaining
         assert held == account.held, f"{name} holds {account.held} for open orders that need {held}"

@@ -167,7 +167,7 @@ class Matching:
         """An order that does not rest has come to its end."""
         order.status = status
         self.open_orders -= 1
-        del account.orders[order.key]
+        del account.orders[order.id_object]
         if order.forget:
             del account.outcomes[order.client_order_id]
 

@@ -266,10 +266,7 @@ def _recall(engine: Engine, remembered: list[Remembered | None]) -> None:
         # Nothing that has a place is false, and asking so is the cheapest question.
         if not all(block):
             raise ValueError("a place without an outcome")
-        if engine.remembered:
-            engine.remembered.extend(cast("list[Remembered]", block))
-        else:
-            engine.recall(cast("list[Remembered]", block))
+        engine.recall(cast("list[Remembered]", block))
 
 
 def _position(symbol: str, position: Position) -> _Position:

@@ -8,9 +8,10 @@ views.py history.py         engine state -> messages; recent orders and fills of
 records.py                  the Structs that history and channels keep
 auth.py ratelimit.py        keys and signatures; budgets (time is a parameter, as in all of the above)
 sequencer.py journal.py     the only writer: stamp, group commit, apply; entries <-> rows
+worker.py                   who waits for the disk: the loop while it is fast, a thread while it is slow
 recovery.py collector.py    snapshot + tail -> engine; when garbage is collected
 channels/ feeds.py          one file per feed; their registry
-config.py log.py            config.toml; structlog
+config.py log.py text.py    config.toml; structlog; what a terminal can be shown
 algorithms.py listings.py   registry of algorithms; dated markets and their lister
 outbox.py                   what waits to be written to each socket
 server.py                   the only file that knows the websocket library

@@ -17,6 +17,7 @@ from engine.limits import BPS
 
 CONFIG_FILE: Final = "config.toml"
 CONFIG_BYTES_MAX: Final = 65_536
+"""More is refused unread: what a parser does with it has no bound."""
 
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
 """Scheme, host and port. ``null`` is none: every sandboxed page sends it."""

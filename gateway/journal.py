@@ -42,8 +42,8 @@ READ_ROWS_MAX: Final = 64
 """Rows that one query reads. Between queries a reader holds no lock, so that the WAL can be folded back meanwhile."""
 
 CHECKPOINT_PAGES: Final = 250
-"""Pages of the WAL after which a commit folds it back into the file. SQLite's own 1,000 take 2 to 3 ms, which makes such a
-commit a slow one (worker.py); a quarter of them about 1 ms."""
+"""Pages of the WAL after which a commit folds it back into the file. With SQLite's own 1,000 some commits are slow ones
+(worker.py), with a quarter hardly one (bench/RESULTS.md)."""
 
 SEQ_DIGITS: Final = "[0-9]" * 20
 """A seq in the name of a file; a copy that somebody made under another name is not looked at."""

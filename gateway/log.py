@@ -16,20 +16,14 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import ExcInfo, FilteringBoundLogger, Processor
 
+from gateway.text import printable
+
 SECRET_FIELDS: Final = frozenset({"secret", "signature", "private_key", "master_key", "password", "token", "seed"})
 TEXT_CHARS_MAX: Final = 2_000
 """Longer texts in a field are cut; a traceback is not."""
 
 EVENTS_PER_SECOND_MAX: Final = 100
 """Events of one text that are written per second."""
-
-
-def printable(text: str) -> str:
-    """``text`` as one line that a terminal shows as it is: what is not printable (controls, what turns the direction of
-    writing, halves of characters) is escaped."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -192,6 +192,7 @@ class Connection(WSListener):
         return unsent
 
     def clock_set(self) -> None:
+        """The clock jumped: a stall is measured from the next look on."""
         self._stalled_ns = 0
 
     def end(self, code: int, reason: str) -> None:

@@ -29,12 +29,13 @@ from rich.text import Text
 
 from gateway import wire
 from gateway.scale import MONEY
+from gateway.text import printable
 from gateway.wire import MarketInfo, Permission
 from hashpit import __version__
 from hashpit.book import Book
 from hashpit.client import DEFAULT_URL, Client
 from hashpit.errors import HashpitError, RateLimited, Unknown
-from hashpit.explain import error_object, explain, printable, when
+from hashpit.explain import error_object, explain, when
 from hashpit.keys import Key, generate
 from hashpit.keys import load as load_key
 from hashpit.replay import command as replay_command
@@ -191,6 +192,7 @@ async def surely(client: Client, command: Coroutine[Any, Any, T]) -> T:
 
 
 def json_text(value: object) -> str:
+    """JSON for a terminal: what that would take for a command is spelt out, and still the same JSON."""
     return msgspec.json.encode(value).decode().translate(_IN_JSON)
 
 

@@ -17,14 +17,6 @@ def when(us: int) -> str:
     return datetime.fromtimestamp(us / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S") if us else ""
 
 
-def printable(text: str) -> str:
-    """Text from elsewhere as one line that a terminal shows as it is: what is not printable, such as an escape sequence, is
-    spelt out."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-
-
 def explain(error: HashpitError | ValueError) -> str:
     """One line: what was refused, with which bound, and what became of the order if it is closed already."""
     if not isinstance(error, Refused):

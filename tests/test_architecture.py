@@ -86,7 +86,7 @@ ONLY_IN = {
     "sqlite3": ("gateway.journal", "gateway.archive"),
 }
 
-SDK_MAY_IMPORT = ENGINE_DATA | {"gateway.scale", "gateway.wire"}
+SDK_MAY_IMPORT = ENGINE_DATA | {"gateway.scale", "gateway.text", "gateway.wire"}
 # What a module of the SDK may import beyond that; a package name stands for all of its modules.
 SDK_EXCEPTIONS = {
     "hashpit.cli": {"gateway"},

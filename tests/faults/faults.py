@@ -19,8 +19,9 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from engine.commands import Entry, Tick
 from gateway.auth import KeyStore
-from gateway.journal import Journal
+from gateway.journal import Journal, encode_batch
 from gateway.wire import Close, ErrorCode
 from tests.crash.trader import KILLED
 from tests.faults.flood import flood
@@ -38,6 +39,13 @@ CONNECTS_FILES_SPARE: Final = 500
 """Descriptors that this process needs besides those of a flood."""
 HOUR_NS: Final = 3_600 * 10**9
 PATIENCE_S: Final = 5.0
+WAL: Final = "journal.db-wal"
+WAL_HEADER_BYTES: Final = 32
+WAL_FRAME_BYTES: Final = 24 + 4_096
+WAL_FRAMES_MIN: Final = 16
+"""Frames that a log to be damaged has in force."""
+WAL_FRAMES_BEHIND: Final = 8
+"""Intact ones that stay behind the damage: a damaged last commit looks like a torn one."""
 CLI: Final = "from hashpit.cli import main; main()"
 
 
@@ -531,17 +539,21 @@ async def damaged_journal(scene: Scene) -> None:
     def wipe(data: bytes) -> bytes:
         return bytes(len(data))
 
-    with_log = scene.copied("with-log")
+    with_log = scene.directory / "with-log"
+    _copy_with_log(scene.copied("open"), with_log)
     folded = scene.copied("folded")  # the journal in one file, as after a clean end
     Journal(folded / "journal.db").close()
-    wal = "journal.db-wal"
-    assert (with_log / wal).stat().st_size > 100_000, "the log has nothing to damage"
+
+    def overwrite_log(data: bytes) -> bytes:
+        at = WAL_HEADER_BYTES + rng.randrange(_frames_in_force(data) - WAL_FRAMES_BEHIND) * WAL_FRAME_BYTES
+        return data[: at + 24] + rng.randbytes(4_096) + data[at + WAL_FRAME_BYTES :]
+
     damages: list[tuple[str, Path, str, Callable[[bytes], bytes], str]] = [
         ("the journal's second half is gone", folded, "journal.db", cut, "restore"),
         ("4 KiB inside the journal are garbage", folded, "journal.db", overwrite, "restore"),
         ("the journal is all zeros", folded, "journal.db", wipe, "restore"),
-        ("4 KiB inside the write-ahead log are garbage", with_log, wal, overwrite, "before commits that are intact"),
-        ("the write-ahead log's header is garbage", with_log, wal, lambda data: b"\xff" * 32 + data[32:], "damaged header"),
+        ("a page of the write-ahead log is garbage", with_log, WAL, overwrite_log, "before commits that are intact"),
+        ("the write-ahead log's header is garbage", with_log, WAL, lambda data: b"\xff" * 32 + data[32:], "damaged header"),
     ]
     for what, source, name, damage, words in damages:
         broken = scene.directory / "broken"
@@ -556,6 +568,32 @@ async def damaged_journal(scene: Scene) -> None:
         assert scene.verify(broken), "hashpit verify finds nothing wrong"
     await scene.back()
     await scene.end()
+
+
+def _copy_with_log(source: Path, copy: Path) -> None:
+    """Copy a data directory while its log is in use and has WAL_FRAMES_MIN frames in force: behind those SQLite leaves what it
+    folded back long ago, and damage there hurts nobody."""
+    journal = Journal(source / "journal.db")
+    try:
+        for number in range(WAL_FRAMES_MIN * 4):
+            tick = Entry(journal.last_seq + 1, time.time_ns(), Tick())
+            journal.append(tick.seq, tick.seq, encode_batch([tick]))
+            # The last commits are small ones, so that some follow behind any damaged frame.
+            if number > WAL_FRAMES_BEHIND and _frames_in_force((source / WAL).read_bytes()) >= WAL_FRAMES_MIN:
+                break
+        else:
+            raise AssertionError("the log does not grow")
+        shutil.copytree(source, copy)
+    finally:
+        journal.close()
+
+
+def _frames_in_force(log: bytes) -> int:
+    """Frames of the log's current round: those that have its salts."""
+    salts, frames = log[16:24], 0
+    while log[WAL_HEADER_BYTES + frames * WAL_FRAME_BYTES :][8:16] == salts:
+        frames += 1
+    return frames
 
 
 def _kill(scene: Scene) -> Callable[[], Awaitable[None]]:
