@@ -222,11 +222,9 @@ def is_client_order_id(text: str) -> bool:
     return not rest or rest.isalnum()
 
 
-def answer_of(
-    order: Order, price: int, qty: int, filled: int, resting: int, balance: int, held: int, repeat: bool = False
-) -> Accepted:
+def answer_of(order: Order, price: int, qty: int, filled: int, resting: int, balance: int, held: int) -> Accepted:
     """How the order was accepted: its ``price`` (ticks) and ``qty`` (lots) of then, what of it filled at once and came to rest,
-    and the account's money (msat); ``repeat`` marks an answer that was given before."""
+    and the account's money (msat)."""
     return Accepted(
         order.account.account_id,
         order.account_seq,
@@ -247,7 +245,6 @@ def answer_of(
         order.ts_ns,
         balance,
         held,
-        repeat,
     )
 
 

@@ -42,6 +42,7 @@ from engine.events import (
     MarketListed,
     MarketStateChanged,
     Rejected,
+    replace,
 )
 from engine.limits import (
     CLIENT_ORDER_ID_CHARS_MAX,
@@ -904,31 +905,10 @@ def _by_order_id(order: Resting) -> int:
 
 def _repeat(outcome: Order | Rejected | BalanceChanged, account: Account) -> Event:
     """The first outcome of a client order id or transfer id, marked as a repeat; the account's money is that of now."""
-    if isinstance(outcome, Order):
-        first = first_answer(outcome)
-        balance, held = account.balance, account.held
-        return answer_of(outcome, first.price, first.qty, first.filled_qty, first.resting_qty, balance, held, True)
     if isinstance(outcome, Rejected):
-        return Rejected(
-            outcome.account,
-            outcome.account_seq,
-            outcome.code,
-            outcome.bound,
-            outcome.order_id,
-            outcome.client_order_id,
-            outcome.market,
-            True,
-        )
-    return BalanceChanged(
-        outcome.account,
-        outcome.account_seq,
-        outcome.amount,
-        outcome.reason,
-        outcome.transfer_id,
-        account.balance,
-        account.held,
-        True,
-    )
+        return replace(outcome, repeat=True)
+    first = first_answer(outcome) if isinstance(outcome, Order) else outcome
+    return replace(first, repeat=True, balance=account.balance, held=account.held)
 
 
 def _is_destination(url: str, worker: str) -> bool:

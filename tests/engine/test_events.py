@@ -2,10 +2,9 @@
 
 import pytest
 
-from engine.events import FIELDS, Accepted, BalanceChanged, Canceled, MarketListed, Rejected, Trade, values
+from engine.events import FIELDS, Accepted, BalanceChanged, Canceled, MarketListed, Rejected, Trade, replace, values
 from engine.rejects import RejectCode
 from engine.types import BalanceReason, CancelReason, Side
-from tests.reference.facts import replace
 from tests.reference.market import SPEC
 
 CANCELED = Canceled(100, 7, 5, "mine", "M1", Side.SELL, 90, 3, 2, True, CancelReason.GATE, 1_000, 0)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from engine import events as engine_events
 from engine.accounts import Order
 from engine.commands import Amend, Cancel, CancelAll, Place
 from engine.types import OrderStatus, OrderType, PostOnly, SelfTradePrevention, Side, TimeInForce
@@ -12,7 +13,6 @@ from gateway import history as history_module
 from gateway.history import History
 from gateway.records import ClosedOrder
 from tests.gateway.link import MARKET, Stage
-from tests.reference import facts
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_closed_orders_are_as_the_engine_remembers_them(stage: Stage) -> None:
 
 def without_money(order: ClosedOrder) -> ClosedOrder:
     """What the account had when the order was accepted is not remembered, and not shown."""
-    return replace(order, accepted=facts.replace(order.accepted, balance=0, held=0))
+    return replace(order, accepted=engine_events.replace(order.accepted, balance=0, held=0))
 
 
 def test_a_restart_keeps_what_the_engine_remembers(stage: Stage) -> None:

@@ -45,6 +45,7 @@ from engine.events import (
     Reduced,
     Rejected,
     Trade,
+    replace,
 )
 from engine.limits import (
     BPS,
@@ -77,7 +78,6 @@ from engine.types import (
     Side,
     TimeInForce,
 )
-from tests.reference.facts import replace
 
 
 @dataclass
