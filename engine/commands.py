@@ -8,7 +8,17 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from engine.types import MarketSpec, MarketState, OrderType, PostOnly, SelfTradePrevention, Side, TimeInForce
+from engine.types import (
+    LiveSpec,
+    MarketSpec,
+    MarketState,
+    OrderType,
+    Peg,
+    PostOnly,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+)
 
 
 class Place(Struct, frozen=True, array_like=True, gc=False, tag=1):
@@ -68,6 +78,94 @@ class SetDestination(Struct, frozen=True, array_like=True, gc=False, tag=5):
     market: str
     url: str
     worker: str
+
+
+class PlaceBid(Struct, frozen=True, array_like=True, gc=False, tag=6):
+    """Bid for hashrate in a live market. Answered by BidPlaced or Rejected.
+
+    ``price`` in ticks: what the bid pays, or, pegged, the most it ever pays. ``limit`` in lots, 0 for as much as there is.
+    ``budget`` in msat, fees on the work included. ``url`` and ``worker``: the pool that the hashrate is pointed at. Pegged, the
+    price is what the bid follows plus ``offset`` ticks, at least ``floor`` (0: the market's lowest). ``expires_ns`` 0 is
+    the market's longest life.
+    """
+
+    account: int
+    market: str
+    price: int
+    limit: int
+    budget: int
+    url: str
+    worker: str
+    peg: Peg = Peg.NONE
+    offset: int = 0
+    floor: int = 0
+    expires_ns: int = 0
+    client_order_id: str = ""
+
+
+class PlaceAsk(Struct, frozen=True, array_like=True, gc=False, tag=7):
+    """Offer ``speed`` lots of hashrate in a live market for at least ``price`` ticks. ``expires_ns`` 0: until it is canceled."""
+
+    account: int
+    market: str
+    price: int
+    speed: int
+    expires_ns: int = 0
+    client_order_id: str = ""
+
+
+class AmendBid(Struct, frozen=True, array_like=True, gc=False, tag=8):
+    """Change what a live bid pays (``price``, pegged: at most), its ``limit``, its pool, or several of them.
+
+    ``price`` 0, ``limit`` -1 and an empty ``url`` leave each as it is; ``limit`` 0 takes it away. Named as for Amend.
+    """
+
+    account: int
+    order_id: int
+    client_order_id: str = ""
+    price: int = 0
+    limit: int = -1
+    url: str = ""
+    worker: str = ""
+
+
+class AmendAsk(Struct, frozen=True, array_like=True, gc=False, tag=9):
+    """Change a live ask's least ``price``, its ``speed``, or both; 0 leaves one as it is. Named as for Amend."""
+
+    account: int
+    order_id: int
+    client_order_id: str = ""
+    price: int = 0
+    speed: int = 0
+
+
+class RefillBid(Struct, frozen=True, array_like=True, gc=False, tag=10):
+    """Add ``amount`` msat to a live bid's budget. A repeat of ``refill_id`` by the same account returns the first outcome."""
+
+    account: int
+    order_id: int
+    client_order_id: str
+    amount: int
+    refill_id: str
+
+
+class SavePool(Struct, frozen=True, array_like=True, gc=False, tag=11):
+    """Remember a pool by a name, so that bids can be pointed at it; ``pool_id`` 0 makes a new one, another one changes it."""
+
+    account: int
+    pool_id: int
+    name: str
+    algorithm: str
+    url: str
+    worker: str
+    password: str = "x"
+
+
+class DeletePool(Struct, frozen=True, array_like=True, gc=False, tag=12):
+    """Forget a pool. Bids that were placed with it keep their destination."""
+
+    account: int
+    pool_id: int
 
 
 class CreateAccount(Struct, frozen=True, array_like=True, gc=False, tag=16):
@@ -133,12 +231,43 @@ class Tick(Struct, frozen=True, array_like=True, gc=False, tag=23):
     """Nothing but the passing of time: lets due work happen when no other entry does."""
 
 
+class ListLive(Struct, frozen=True, array_like=True, tag=24):
+    """Open a live market."""
+
+    spec: LiveSpec
+
+
+class ReportFlow(Struct, frozen=True, array_like=True, gc=False, tag=25):
+    """Proven work of a flow, in total since its start: repeating a report changes nothing. Answered by FlowPaid.
+
+    ``final``: there will be no more; a flow that has ended is done with.
+    """
+
+    flow_id: int
+    hashes: int
+    final: bool = False
+
+
+class SetIndex(Struct, frozen=True, array_like=True, gc=False, tag=26):
+    """Tell a live market the index price, in ticks; 0: there is none."""
+
+    market: str
+    price: int
+
+
 Command: TypeAlias = (
     Place
     | Amend
     | Cancel
     | CancelAll
     | SetDestination
+    | PlaceBid
+    | PlaceAsk
+    | AmendBid
+    | AmendAsk
+    | RefillBid
+    | SavePool
+    | DeletePool
     | CreateAccount
     | Deposit
     | Withdraw
@@ -146,6 +275,9 @@ Command: TypeAlias = (
     | SetMarketState
     | ReportWork
     | Settle
+    | ListLive
+    | ReportFlow
+    | SetIndex
     | Tick
 )
 

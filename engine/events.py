@@ -18,11 +18,26 @@ ListMarket           MarketListed; or Rejected
 SetMarketState       MarketStateChanged, then Canceled per order when it closes; or Rejected
 ReportWork           DeliveryUpdated; or Rejected
 Settle               DeliverySettled per delivery, then MarketStateChanged(SETTLED); or Rejected
+PlaceBid, PlaceAsk   BidPlaced or AskPlaced, then *moves*; or Rejected
+AmendBid, AmendAsk   BidAmended or AskAmended, then *moves*; or Rejected
+RefillBid            BidRefilled, for a stopped bid then BidResumed and *moves*; or Rejected
+Cancel, CancelAll    BidEnded or AskEnded per live order, then its *moves*; orders of dated markets come first
+ListLive             LiveListed; or Rejected
+ReportFlow           FlowPaid; then perhaps AskEnded(IDLE) and *moves*, or what follows a stopped bid's last report; or Rejected
+SetIndex             IndexSet, then per bid that follows it BidAmended(BID_REPRICED) and *moves*; or Rejected
+SavePool, DeletePool PoolSaved, PoolDeleted; or Rejected
 Tick                 none of its own
 due: GTD             Canceled(EXPIRED)
 due: gate            Canceled(GATE) per order, MarketStateChanged(CLOSED), DeliveryAssigned per delivery
 due: period start    DeliveryUpdated(RUNNING) per delivery
 due: settlement      as Settle
+due: a bid's life    BidEnded(EXPIRED), *moves*; an ask's likewise
+due: a bid's budget  BidStopped, *moves*; with no work to wait for then BidEnded(SPENT)
+due: a flow's grace  FlowPaid(final)
+*moves*              FlowChanged per flow that the change moved; then per pegged bid that follows a price that moved
+                     BidAmended(BID_REPRICED) and the FlowChanged of that
+a stopped bid's last BidResumed and *moves* if what is left is at least the market's smallest budget, else BidEnded(SPENT)
+report
 ===================  ==============================================================================================
 
 ``account_seq`` numbers the facts that concern one account, from 1 without gaps, over all commands. A repeat of a client order
@@ -44,9 +59,13 @@ from engine.types import (
     BalanceReason,
     CancelReason,
     DeliveryState,
+    EndReason,
+    FlowCause,
+    LiveSpec,
     MarketSpec,
     MarketState,
     OrderType,
+    Peg,
     PostOnly,
     SelfTradePrevention,
     Side,
@@ -532,6 +551,440 @@ class DeliverySettled(_Fact):
         self.buyer_held: Final = buyer_held
 
 
+@mypyc_attr(acyclic=True)
+class LiveListed(_Fact):
+    """A live market is open."""
+
+    def __init__(
+        self,
+        spec: LiveSpec,
+    ) -> None:
+        self.spec: Final = spec
+
+
+@mypyc_attr(acyclic=True)
+class BidPlaced(_Fact):
+    """The engine took a bid into a live market; the flows that it gets follow.
+
+    ``price`` is what it pays now, ``cap`` the most it ever pays. ``budget`` is held; ``placing_fee`` has left the balance.
+    """
+
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        order_id: int,
+        client_order_id: str,
+        market: str,
+        price: int,
+        limit: int,
+        budget: int,
+        url: str,
+        worker: str,
+        peg: Peg,
+        offset: int,
+        floor: int,
+        cap: int,
+        expires_ns: int,
+        ts_ns: int,
+        placing_fee: int,
+        balance: int,
+        held: int,
+        repeat: bool = False,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.order_id: Final = order_id
+        self.client_order_id: Final = client_order_id
+        self.market: Final = market
+        self.price: Final = price
+        self.limit: Final = limit
+        self.budget: Final = budget
+        self.url: Final = url
+        self.worker: Final = worker
+        self.peg: Final = peg
+        self.offset: Final = offset
+        self.floor: Final = floor
+        self.cap: Final = cap
+        self.expires_ns: Final = expires_ns
+        self.ts_ns: Final = ts_ns
+        self.placing_fee: Final = placing_fee
+        self.balance: Final = balance
+        self.held: Final = held
+        self.repeat: Final = repeat
+
+
+@mypyc_attr(acyclic=True)
+class AskPlaced(_Fact):
+    """The engine took an ask into a live market; the flows that it gets follow."""
+
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        order_id: int,
+        client_order_id: str,
+        market: str,
+        price: int,
+        speed: int,
+        expires_ns: int,
+        ts_ns: int,
+        balance: int,
+        held: int,
+        repeat: bool = False,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.order_id: Final = order_id
+        self.client_order_id: Final = client_order_id
+        self.market: Final = market
+        self.price: Final = price
+        self.speed: Final = speed
+        self.expires_ns: Final = expires_ns
+        self.ts_ns: Final = ts_ns
+        self.balance: Final = balance
+        self.held: Final = held
+        self.repeat: Final = repeat
+
+
+@mypyc_attr(acyclic=True)
+class BidAmended(_Fact):
+    """A bid changed: by its buyer (BID_AMENDED), or because what it follows moved (BID_REPRICED). The flows that move follow."""
+
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        order_id: int,
+        client_order_id: str,
+        market: str,
+        old_price: int,
+        price: int,
+        cap: int,
+        limit: int,
+        url: str,
+        worker: str,
+        cause: FlowCause,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.order_id: Final = order_id
+        self.client_order_id: Final = client_order_id
+        self.market: Final = market
+        self.old_price: Final = old_price
+        self.price: Final = price
+        self.cap: Final = cap
+        self.limit: Final = limit
+        self.url: Final = url
+        self.worker: Final = worker
+        self.cause: Final = cause
+
+
+@mypyc_attr(acyclic=True)
+class AskAmended(_Fact):
+    """A seller changed an ask. The flows that move follow."""
+
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        order_id: int,
+        client_order_id: str,
+        market: str,
+        old_price: int,
+        price: int,
+        old_speed: int,
+        speed: int,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.order_id: Final = order_id
+        self.client_order_id: Final = client_order_id
+        self.market: Final = market
+        self.old_price: Final = old_price
+        self.price: Final = price
+        self.old_speed: Final = old_speed
+        self.speed: Final = speed
+
+
+@mypyc_attr(acyclic=True)
+class BidStopped(_Fact):
+    """The bid's budget could be spent by now: it left the book until the last work of its flows is reported.
+
+    ``left`` is what is not charged yet, in msat.
+    """
+
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        order_id: int,
+        client_order_id: str,
+        market: str,
+        left: int,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.order_id: Final = order_id
+        self.client_order_id: Final = client_order_id
+        self.market: Final = market
+        self.left: Final = left
+
+
+@mypyc_attr(acyclic=True)
+class BidResumed(_Fact):
+    """A bid that was stopped is back in the book, last at its ``price``. ``left`` is what is not charged yet."""
+
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        order_id: int,
+        client_order_id: str,
+        market: str,
+        price: int,
+        left: int,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.order_id: Final = order_id
+        self.client_order_id: Final = client_order_id
+        self.market: Final = market
+        self.price: Final = price
+        self.left: Final = left
+
+
+@mypyc_attr(acyclic=True)
+class BidRefilled(_Fact):
+    """A bid's budget grew by ``amount``; ``left`` is what is not charged yet."""
+
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        order_id: int,
+        client_order_id: str,
+        market: str,
+        refill_id: str,
+        amount: int,
+        left: int,
+        balance: int,
+        held: int,
+        repeat: bool = False,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.order_id: Final = order_id
+        self.client_order_id: Final = client_order_id
+        self.market: Final = market
+        self.refill_id: Final = refill_id
+        self.amount: Final = amount
+        self.left: Final = left
+        self.balance: Final = balance
+        self.held: Final = held
+        self.repeat: Final = repeat
+
+
+@mypyc_attr(acyclic=True)
+class BidEnded(_Fact):
+    """A bid's end. Of all that was put in (``budget``) ``spent`` is charged, ``returned`` is available again at once, and the rest
+    is held until the last work of its flows is reported.
+    """
+
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        order_id: int,
+        client_order_id: str,
+        market: str,
+        reason: EndReason,
+        budget: int,
+        spent: int,
+        returned: int,
+        balance: int,
+        held: int,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.order_id: Final = order_id
+        self.client_order_id: Final = client_order_id
+        self.market: Final = market
+        self.reason: Final = reason
+        self.budget: Final = budget
+        self.spent: Final = spent
+        self.returned: Final = returned
+        self.balance: Final = balance
+        self.held: Final = held
+
+
+@mypyc_attr(acyclic=True)
+class AskEnded(_Fact):
+    """An ask's end."""
+
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        order_id: int,
+        client_order_id: str,
+        market: str,
+        reason: EndReason,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.order_id: Final = order_id
+        self.client_order_id: Final = client_order_id
+        self.market: Final = market
+        self.reason: Final = reason
+
+
+@mypyc_attr(acyclic=True)
+class FlowChanged(_Fact):
+    """Hashrate from an ask to a bid: it began (``old_speed`` 0), changed, or ended (``speed`` 0); both in lots.
+
+    ``price`` is the bid's. Both speeds are the same where the bid is pointed at another pool.
+    """
+
+    def __init__(
+        self,
+        flow_id: int,
+        market: str,
+        bid_id: int,
+        buyer: int,
+        buyer_seq: int,
+        ask_id: int,
+        seller: int,
+        seller_seq: int,
+        old_speed: int,
+        speed: int,
+        price: int,
+        cause: FlowCause,
+        url: str,
+        worker: str,
+        ts_ns: int,
+    ) -> None:
+        self.flow_id: Final = flow_id
+        self.market: Final = market
+        self.bid_id: Final = bid_id
+        self.buyer: Final = buyer
+        self.buyer_seq: Final = buyer_seq
+        self.ask_id: Final = ask_id
+        self.seller: Final = seller
+        self.seller_seq: Final = seller_seq
+        self.old_speed: Final = old_speed
+        self.speed: Final = speed
+        self.price: Final = price
+        self.cause: Final = cause
+        self.url: Final = url
+        self.worker: Final = worker
+        self.ts_ns: Final = ts_ns
+
+
+@mypyc_attr(acyclic=True)
+class FlowPaid(_Fact):
+    """Work of a flow was reported. ``hashes`` are proven in total, ``paid_hashes`` of them paid; the money is this report's, in msat.
+
+    The buyer pays ``cost`` + ``buyer_fee``, the seller gets ``cost`` - ``seller_fee``. ``released`` is what an ended bid no longer
+    has to hold. ``final``: the flow is done with.
+    """
+
+    def __init__(
+        self,
+        flow_id: int,
+        market: str,
+        bid_id: int,
+        buyer: int,
+        buyer_seq: int,
+        ask_id: int,
+        seller: int,
+        seller_seq: int,
+        hashes: int,
+        paid_hashes: int,
+        cost: int,
+        buyer_fee: int,
+        seller_fee: int,
+        released: int,
+        final: bool,
+        buyer_balance: int,
+        buyer_held: int,
+        seller_balance: int,
+        seller_held: int,
+    ) -> None:
+        self.flow_id: Final = flow_id
+        self.market: Final = market
+        self.bid_id: Final = bid_id
+        self.buyer: Final = buyer
+        self.buyer_seq: Final = buyer_seq
+        self.ask_id: Final = ask_id
+        self.seller: Final = seller
+        self.seller_seq: Final = seller_seq
+        self.hashes: Final = hashes
+        self.paid_hashes: Final = paid_hashes
+        self.cost: Final = cost
+        self.buyer_fee: Final = buyer_fee
+        self.seller_fee: Final = seller_fee
+        self.released: Final = released
+        self.final: Final = final
+        self.buyer_balance: Final = buyer_balance
+        self.buyer_held: Final = buyer_held
+        self.seller_balance: Final = seller_balance
+        self.seller_held: Final = seller_held
+
+
+@mypyc_attr(acyclic=True)
+class IndexSet(_Fact):
+    """A live market's index price; 0: there is none."""
+
+    def __init__(
+        self,
+        market: str,
+        price: int,
+    ) -> None:
+        self.market: Final = market
+        self.price: Final = price
+
+
+@mypyc_attr(acyclic=True)
+class PoolSaved(_Fact):
+    """An account made or changed a pool."""
+
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        pool_id: int,
+        name: str,
+        algorithm: str,
+        url: str,
+        worker: str,
+        password: str,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.pool_id: Final = pool_id
+        self.name: Final = name
+        self.algorithm: Final = algorithm
+        self.url: Final = url
+        self.worker: Final = worker
+        self.password: Final = password
+
+
+@mypyc_attr(acyclic=True)
+class PoolDeleted(_Fact):
+    """An account forgot a pool."""
+
+    def __init__(
+        self,
+        account: int,
+        account_seq: int,
+        pool_id: int,
+    ) -> None:
+        self.account: Final = account
+        self.account_seq: Final = account_seq
+        self.pool_id: Final = pool_id
+
+
 def _as_struct(kind: Any) -> type:
     """The Struct of the same name and signature."""
     hints = [*kind.__init__.__annotations__.items()]
@@ -564,6 +1017,21 @@ Event: TypeAlias = (
     | DeliveryAssigned
     | DeliveryUpdated
     | DeliverySettled
+    | LiveListed
+    | BidPlaced
+    | AskPlaced
+    | BidAmended
+    | AskAmended
+    | BidStopped
+    | BidResumed
+    | BidRefilled
+    | BidEnded
+    | AskEnded
+    | FlowChanged
+    | FlowPaid
+    | IndexSet
+    | PoolSaved
+    | PoolDeleted
 )
 
 _E = TypeVar("_E")

@@ -39,6 +39,15 @@ class Limits(Struct, frozen=True):
     expiry_max_ns: int = 400 * DAY_NS
     """How far ahead a GTD order may expire."""
     destinations_per_account_max: int = 4_096
+    live_orders_per_account_max: int = 1_000
+    """Open bids and asks of one account in live markets."""
+    live_orders_max: int = 200_000
+    """Open bids and asks of all live markets."""
+    pegs_max: int = 256
+    """Pegged bids of one live market: each is repriced whenever what it follows moves."""
+    flows_max: int = 1_000_000
+    """Flows of all live markets, those included whose last work is not reported yet. Past it bids and asks are refused."""
+    pools_per_account_max: int = 100
 
 
 CLIENT_ORDER_ID_CHARS_MAX: Final = 36

@@ -28,6 +28,7 @@ class RejectCode(IntEnum):
     MARKET_HALTED = 1106
     MARKET_CANCEL_ONLY = 1107
     MARKET_STATE_INVALID = 1108
+    MARKET_KIND_WRONG = 1109
 
     TIME_IN_FORCE_INVALID = 1201
     POST_ONLY_INVALID = 1202
@@ -38,9 +39,21 @@ class RejectCode(IntEnum):
     QTY_TOO_SMALL = 1207
     QTY_TOO_LARGE = 1208
     NOTIONAL_TOO_LARGE = 1209
+    LIMIT_TOO_LOW = 1210
+    LIMIT_TOO_HIGH = 1211
+    SPEED_TOO_LOW = 1212
+    SPEED_TOO_HIGH = 1213
+    BUDGET_TOO_SMALL = 1214
+    BUDGET_TOO_LARGE = 1215
+    PEG_INVALID = 1216
+    LIFE_INVALID = 1217
 
     ORDER_UNKNOWN = 1301
     AMEND_EMPTY = 1302
+    EDIT_LOCKED = 1303
+    DECREASE_TOO_LARGE = 1304
+    DECREASE_TOO_EARLY = 1305
+    POOL_UNKNOWN = 1306
 
     ORDERS_PER_ACCOUNT_FULL = 1401
     ORDERS_FULL = 1402
@@ -48,6 +61,9 @@ class RejectCode(IntEnum):
     POST_ONLY_WOULD_TAKE = 1404
     FUNDS_INSUFFICIENT = 1405
     FILL_OR_KILL_UNFILLABLE = 1406
+    PEGS_FULL = 1407
+    FLOWS_FULL = 1408
+    BUDGET_NOT_COVERED = 1409
 
     AMOUNT_INVALID = 1501
     DEPOSITS_FULL = 1502
@@ -60,6 +76,9 @@ class RejectCode(IntEnum):
     WORK_DECREASED = 1605
     WORK_TOO_LARGE = 1606
     PERIOD_NOT_ENDED = 1607
+    FLOW_UNKNOWN = 1608
+    POOL_INVALID = 1609
+    POOLS_FULL = 1610
 
 
 class Refusal(NamedTuple):
@@ -89,6 +108,7 @@ REFUSALS: Final[dict[RejectCode, Refusal]] = {
     RejectCode.MARKET_HALTED: Refusal("market", "the market is halted"),
     RejectCode.MARKET_CANCEL_ONLY: Refusal("market", "the market takes cancels only"),
     RejectCode.MARKET_STATE_INVALID: Refusal("state", "a market cannot change to that state from state {bound}"),
+    RejectCode.MARKET_KIND_WRONG: Refusal("market", "the market is of another kind, which takes other orders"),
     RejectCode.TIME_IN_FORCE_INVALID: Refusal("time_in_force", "a market order is ioc or fok"),
     RejectCode.POST_ONLY_INVALID: Refusal("post_only", "post-only goes with limit orders that may rest (gtc, gtd)"),
     RejectCode.EXPIRY_INVALID: Refusal(
@@ -100,14 +120,31 @@ REFUSALS: Final[dict[RejectCode, Refusal]] = {
     RejectCode.QTY_TOO_SMALL: Refusal("qty", "a quantity is at least {bound} lot"),
     RejectCode.QTY_TOO_LARGE: Refusal("qty", "a quantity in this market is at most {bound} lots"),
     RejectCode.NOTIONAL_TOO_LARGE: Refusal("qty", "price x quantity with fee and bond is at most {bound} msat"),
+    RejectCode.LIMIT_TOO_LOW: Refusal("limit", "a limit in this market is at least {bound} lots, or 0 for none"),
+    RejectCode.LIMIT_TOO_HIGH: Refusal("limit", "a limit in this market is at most {bound} lots, or 0 for none"),
+    RejectCode.SPEED_TOO_LOW: Refusal("speed", "a speed in this market is at least {bound} lots"),
+    RejectCode.SPEED_TOO_HIGH: Refusal("speed", "a speed in this market is at most {bound} lots"),
+    RejectCode.BUDGET_TOO_SMALL: Refusal("budget", "a budget or refill in this market is at least {bound} msat"),
+    RejectCode.BUDGET_TOO_LARGE: Refusal("budget", "a budget is at most {bound} msat"),
+    RejectCode.PEG_INVALID: Refusal(
+        "peg", "a pegged bid, and no other, has an offset of at most {bound} ticks and a floor that its price is not below"
+    ),
+    RejectCode.LIFE_INVALID: Refusal("expires_ns", "an order ends after now and at most {bound} ns ahead"),
     RejectCode.ORDER_UNKNOWN: Refusal("order_id", "the account has no open order of that id"),
     RejectCode.AMEND_EMPTY: Refusal("qty", "an amend carries a price, a quantity, or both"),
+    RejectCode.EDIT_LOCKED: Refusal("order_id", "the bid was edited a moment ago: price and limit can change at {bound} ns"),
+    RejectCode.DECREASE_TOO_LARGE: Refusal("price", "a bid's price is lowered by at most {bound} ticks at a time"),
+    RejectCode.DECREASE_TOO_EARLY: Refusal("price", "the price changed a while ago: it can be lowered at {bound} ns"),
+    RejectCode.POOL_UNKNOWN: Refusal("pool_id", "the account has no such pool"),
     RejectCode.ORDERS_PER_ACCOUNT_FULL: Refusal("account", "an account has at most {bound} open orders"),
     RejectCode.ORDERS_FULL: Refusal("market", "the exchange holds at most {bound} open orders"),
     RejectCode.REDUCE_ONLY_EXCEEDED: Refusal("reduce_only", "there are {bound} lots left to reduce on that side"),
     RejectCode.POST_ONLY_WOULD_TAKE: Refusal("post_only", "the order would trade: the best price opposite is {bound} ticks"),
     RejectCode.FUNDS_INSUFFICIENT: Refusal("qty", "the order needs more than the {bound} msat available"),
     RejectCode.FILL_OR_KILL_UNFILLABLE: Refusal("qty", "{bound} lots could fill at once"),
+    RejectCode.PEGS_FULL: Refusal("peg", "a market has at most {bound} pegged bids"),
+    RejectCode.FLOWS_FULL: Refusal("market", "the exchange holds at most {bound} flows"),
+    RejectCode.BUDGET_NOT_COVERED: Refusal("budget", "the bid needs more than the {bound} msat available"),
     RejectCode.AMOUNT_INVALID: Refusal("amount", "an amount is 1 to {bound} msat"),
     RejectCode.DEPOSITS_FULL: Refusal("amount", "the exchange takes {bound} msat more in all"),
     RejectCode.BALANCE_INSUFFICIENT: Refusal("amount", "{bound} msat are available"),
@@ -120,6 +157,11 @@ REFUSALS: Final[dict[RejectCode, Refusal]] = {
     RejectCode.WORK_DECREASED: Refusal("hashes", "work is reported in total so far, and {bound} was reported before"),
     RejectCode.WORK_TOO_LARGE: Refusal("hashes", "a delivery has at most 2^120 hashes, 2^63 - 1 shares; bound {bound}"),
     RejectCode.PERIOD_NOT_ENDED: Refusal("market", "the delivery period ends at {bound} ns"),
+    RejectCode.FLOW_UNKNOWN: Refusal("flow_id", "no such flow, or it is done with"),
+    RejectCode.POOL_INVALID: Refusal(
+        "name", "a pool has a name and an algorithm of 1 to {bound} printable characters and a password of at most as many"
+    ),
+    RejectCode.POOLS_FULL: Refusal("name", "an account has at most {bound} pools"),
 }
 
 

@@ -162,3 +162,103 @@ class MarketSpec(Struct, frozen=True, kw_only=True):
     """Shortfall that is forgiven whatever the number of shares."""
     penalty_bps: int = 500
     """Compensation as a share of the undelivered part's price, taken from the bond once the tolerance is exceeded."""
+
+
+class Peg(IntEnum):
+    """What a live bid's price follows. NONE: nothing, it is the buyer's own."""
+
+    NONE = 0
+    TOP = 1
+    """The best price among bids whose price does not depend on other bids."""
+    MARGINAL = 2
+    """The marginal price as it would be without the bids that follow it."""
+    INDEX = 3
+    """The market's index price, which the operator sets."""
+
+
+class Pricing(IntEnum):
+    """What a live market's buyers pay per unit of proven work: each the own bid, or everybody the marginal price."""
+
+    PAY_AS_BID = 1
+    UNIFORM = 2
+
+
+class FlowCause(IntEnum):
+    """What moved a flow: the change of an order, its own or another one."""
+
+    BID_PLACED = 1
+    BID_AMENDED = 2
+    """Price or limit, by its buyer."""
+    BID_REPRICED = 3
+    """It is pegged, and what it follows moved."""
+    BID_STOPPED = 4
+    """Its budget could be spent by now."""
+    BID_RESUMED = 5
+    """Less was spent than could be, or the budget was refilled."""
+    BID_ENDED = 6
+    ASK_PLACED = 7
+    ASK_AMENDED = 8
+    ASK_ENDED = 9
+
+
+class EndReason(IntEnum):
+    """Why a live order ended."""
+
+    REQUESTED = 1
+    SPENT = 2
+    """The bid's budget is spent."""
+    EXPIRED = 3
+    IDLE = 4
+    """A flow of the ask proved no work for too long."""
+    CLOSED = 5
+    """The market was closed."""
+    OPERATOR = 6
+
+
+class LiveSpec(Struct, frozen=True, kw_only=True):
+    """One live market: everything the engine needs to know of it, recorded with the command that lists it.
+
+    One lot of speed at a price of one tick costs ``tick_lot_msat`` a day, so ``h`` hashes at ``price`` ticks cost
+    ``price * h * tick_lot_msat / (lot_hashrate * 86400)`` msat.
+    """
+
+    symbol: str
+    """Unique name, e.g. ``SHA256-LIVE``; no dated market has it at the same time."""
+    kind: str = "live"
+    algorithm: str
+    speed_unit: str
+    tick_size: str
+    lot_size: str
+    tick_lot_msat: int
+    lot_hashrate: int
+    """Hashes per second of one lot."""
+    price_max: int
+    """Highest price of an order, in ticks."""
+    price_min: int = 1
+    speed_max: int
+    """Largest limit of a bid and largest speed of an ask, in lots."""
+    speed_min: int = 1
+    """Smallest limit of a bid and smallest speed of an ask, in lots."""
+    budget_min: int = 1
+    """Smallest budget of a bid, and smallest refill, in msat."""
+    pricing: Pricing = Pricing.PAY_AS_BID
+    buyer_fee_bps: int = 0
+    """On top of what the buyer pays for work; it comes out of the budget."""
+    seller_fee_bps: int = 0
+    """Of what the seller earns."""
+    placing_fee: int = 0
+    """msat for placing a bid, on top of its budget; never returned."""
+    decrease_interval_ns: int = 0
+    """How long after a bid's price last changed it may be lowered; 0: at once."""
+    decrease_step: int = 0
+    """The most by which a bid's price may be lowered at a time, in ticks; 0: any."""
+    lock_ns: int = 0
+    """How long after an edit a bid's price and limit stay as they are."""
+    life_ns: int = 10 * 86_400 * 1_000_000_000
+    """How long a bid lives at most, and where it does not say."""
+    slack_ns: int = 60 * 1_000_000_000
+    """How much unproven time of a running flow may still be made up for: shares come in bursts."""
+    grace_ns: int = 600 * 1_000_000_000
+    """How long after its end a flow's work may be reported; what is unproven then is not paid."""
+    idle_ns: int = 300 * 1_000_000_000
+    """An ask ends when a report finds no new work of one of its flows for longer than that; 0: never."""

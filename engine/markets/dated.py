@@ -54,9 +54,9 @@ def broken_rule(spec: MarketSpec, now_ns: int, limits: Limits) -> int:
     texts = (spec.algorithm, spec.speed_unit)
     steps = (spec.tick_size, spec.lot_size)
     rules = (
-        0 < len(symbol) <= SYMBOL_CHARS_MAX and all(c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-" for c in symbol),
+        is_symbol(symbol),
         spec.kind == "dated",
-        all(_is_text(text) for text in texts) and all(_is_step(text) for text in steps),
+        all(is_text(text) for text in texts) and all(is_step(text) for text in steps),
         0 < spec.tick_lot_msat <= TICK_LOT_MSAT_MAX,
         0 < spec.lot_hashrate <= LOT_HASHRATE_MAX,
         now_ns < spec.gate_ns <= spec.period_start_ns < spec.period_end_ns <= spec.settle_ns <= TIME_MAX_NS,
@@ -75,15 +75,21 @@ def broken_rule(spec: MarketSpec, now_ns: int, limits: Limits) -> int:
     return 0
 
 
-def _is_text(text: str) -> bool:
+def is_symbol(text: str) -> bool:
+    """1 to SYMBOL_CHARS_MAX characters of A-Z 0-9 . _ -"""
+    return 0 < len(text) <= SYMBOL_CHARS_MAX and all(c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-" for c in text)
+
+
+def is_text(text: str) -> bool:
+    """1 to TEXT_CHARS_MAX printable ASCII characters."""
     return 0 < len(text) <= TEXT_CHARS_MAX and text.isascii() and text.isprintable()
 
 
-def _is_step(text: str) -> bool:
-    """Whether ``text`` is a plain decimal above zero."""
+def is_step(text: str) -> bool:
+    """Whether ``text`` is a plain decimal above zero, of at most TEXT_CHARS_MAX characters."""
     whole, dot, fraction = text.partition(".")
     digits = whole + fraction
-    plain = _is_text(text) and whole.isdigit() and digits.isdigit() and (not dot or bool(fraction))
+    plain = is_text(text) and whole.isdigit() and digits.isdigit() and (not dot or bool(fraction))
     return plain and digits.strip("0") != ""
 
 

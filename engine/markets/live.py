@@ -1,0 +1,290 @@
+"""Live markets: bids and asks that stand until somebody ends them, and the flows of hashrate between them.
+
+The data, and the arithmetic of one order or flow by itself; docs/decisions/0019-live-markets.md has every rule. Units: ticks, lots, msat,
+nanoseconds. An *allowance* counts nano-hashes (10^-9 hashes: lots x lot_hashrate x nanoseconds), a *value* nano-hashes x ticks.
+"""
+
+from typing import Final
+
+from mypy_extensions import mypyc_attr
+
+from engine.accounts import Account, Listing
+from engine.book import Resting
+from engine.due import NEVER
+from engine.limits import DAY_SECONDS, FEE_MAX_BPS, MONEY_MAX_MSAT, SECOND_NS, Limits
+from engine.markets.dated import LOT_HASHRATE_MAX, TICK_LOT_MSAT_MAX, is_step, is_symbol, is_text
+from engine.types import LiveSpec, MarketState, Peg, Pricing
+
+NO_LIMIT: Final = 2**41
+"""The size of a bid without a limit, in lots: more than any limit (qty_max_lots)."""
+NANO: Final = 10**9
+SPAN_MAX_NS: Final = 400 * DAY_SECONDS * SECOND_NS
+
+LIVE_RULES: Final = (
+    "symbol: 1 to 48 characters of A-Z 0-9 . _ -",
+    "kind: live",
+    "algorithm, speed_unit: 1 to 24 printable ASCII characters; tick_size, lot_size: decimals above zero of at most 24",
+    "tick_lot_msat: 1 to 10^12",
+    "lot_hashrate: 1 to 2^63 - 1",
+    "1 <= price_min <= price_max <= the engine's price_max_ticks",
+    "1 <= speed_min <= speed_max <= the engine's qty_max_lots",
+    "budget_min: 1 to 2^61 - 1",
+    "buyer_fee_bps, seller_fee_bps: 0 to 1000; placing_fee: 0 to budget_min",
+    "decrease_interval_ns, lock_ns, slack_ns, grace_ns, idle_ns: 0 to 400 days; decrease_step: 0 to price_max",
+    "life_ns: 1 to 400 days",
+)
+"""What a live market's specification must satisfy, in the order in which it is checked; a refusal's bound is the number from 1."""
+
+
+def broken_live_rule(spec: LiveSpec, limits: Limits) -> int:
+    """Number of the first rule of LIVE_RULES that ``spec`` breaks; 0 when it breaks none."""
+    spans = (spec.decrease_interval_ns, spec.lock_ns, spec.slack_ns, spec.grace_ns, spec.idle_ns)
+    rules = (
+        is_symbol(spec.symbol),
+        spec.kind == "live",
+        is_text(spec.algorithm) and is_text(spec.speed_unit) and is_step(spec.tick_size) and is_step(spec.lot_size),
+        0 < spec.tick_lot_msat <= TICK_LOT_MSAT_MAX,
+        0 < spec.lot_hashrate <= LOT_HASHRATE_MAX,
+        0 < spec.price_min <= spec.price_max <= limits.price_max_ticks,
+        0 < spec.speed_min <= spec.speed_max <= limits.qty_max_lots,
+        0 < spec.budget_min <= MONEY_MAX_MSAT,
+        0 <= spec.buyer_fee_bps <= FEE_MAX_BPS
+        and 0 <= spec.seller_fee_bps <= FEE_MAX_BPS
+        and 0 <= spec.placing_fee <= spec.budget_min,
+        all(0 <= span <= SPAN_MAX_NS for span in spans) and 0 <= spec.decrease_step <= spec.price_max,
+        0 < spec.life_ns <= SPAN_MAX_NS,
+    )
+    for number, holds in enumerate(rules, 1):
+        if not holds:
+            return number
+    return 0
+
+
+@mypyc_attr(acyclic=True)
+class Slot(Resting):
+    """An order's place in a crossing: of its size (``remaining``, lots) ``assigned`` are matched."""
+
+    __slots__ = ("assigned", "rank")
+
+    def __init__(self, order_id: int, is_buy: bool, price: int, size: int) -> None:
+        super().__init__(order_id, is_buy, price, size)
+        self.assigned: int = 0
+        # age in the book: of equal prices the lower rank comes first
+        self.rank: int = 0
+
+
+class Bid(Slot):
+    """A standing bid. ``price`` is what it pays now, ``remaining`` its limit (NO_LIMIT without one)."""
+
+    __slots__ = (
+        "account",
+        "budget",
+        "cap",
+        "client_order_id",
+        "closing",
+        "edited_ns",
+        "ended",
+        "escrow",
+        "expires_ns",
+        "exposure",
+        "exposure_clock",
+        "floor",
+        "flows",
+        "forget",
+        "market",
+        "offset",
+        "peg",
+        "price_ns",
+        "priced_clock",
+        "priced_ns",
+        "shade",
+        "spent",
+        "stop_ns",
+        "stopped",
+        "ts_ns",
+        "url",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        order_id: int,
+        account: Account,
+        market: "LiveMarket",
+        price: int,
+        size: int,
+        budget: int,
+        url: str,
+        worker: str,
+        peg: Peg,
+        offset: int,
+        floor: int,
+        cap: int,
+        expires_ns: int,
+        client_order_id: str,
+        ts_ns: int,
+    ) -> None:
+        super().__init__(order_id, True, price, size)
+        self.account: Account = account
+        self.market: LiveMarket = market
+        self.url: str = url
+        self.worker: str = worker
+        self.peg: Peg = peg
+        self.offset: int = offset
+        self.floor: int = floor
+        # the most it pays: its price, unless it is pegged
+        self.cap: int = cap
+        self.expires_ns: int = expires_ns
+        self.client_order_id: str = client_order_id
+        self.ts_ns: int = ts_ns
+        # all that was put in; what of it is charged; what of it is still held
+        self.budget: int = budget
+        self.spent: int = 0
+        self.escrow: int = budget
+        # when an edit last changed the cap, and when one last changed cap or limit (0: never)
+        self.price_ns: int = ts_ns
+        self.edited_ns: int = 0
+        # running flows by ask, and ended ones by flow id, each in order of their flow ids
+        self.flows: dict[int, Flow] = {}
+        self.closing: dict[int, Flow] = {}
+        # the integral of its price over time, in ticks x ns, as it stood at priced_ns (PAY_AS_BID only)
+        self.priced_clock: int = 0
+        self.priced_ns: int = ts_ns
+        # the value of all its flows together, as it stood when the integral was exposure_clock
+        self.exposure: int = 0
+        self.exposure_clock: int = 0
+        # when it is on the agenda to be stopped: not later than its flows can cost its escrow
+        self.stop_ns: int = NEVER
+        self.stopped: bool = False
+        self.ended: bool = False
+        # its client_order_id outlived its time while the bid stood: forget it when the bid ends
+        self.forget: bool = False
+        # its place in the crossing without followers of the margin, while there are any
+        self.shade: Slot | None = None
+
+
+class Ask(Slot):
+    """A standing ask: ``remaining`` lots for at least ``price``."""
+
+    __slots__ = ("account", "client_order_id", "ended", "expires_ns", "flows", "forget", "market", "shade", "ts_ns")
+
+    def __init__(
+        self,
+        order_id: int,
+        account: Account,
+        market: "LiveMarket",
+        price: int,
+        speed: int,
+        expires_ns: int,
+        client_order_id: str,
+        ts_ns: int,
+    ) -> None:
+        super().__init__(order_id, False, price, speed)
+        self.account: Account = account
+        self.market: LiveMarket = market
+        self.expires_ns: int = expires_ns
+        self.client_order_id: str = client_order_id
+        self.ts_ns: int = ts_ns
+        # running flows by bid, in order of their flow ids
+        self.flows: dict[int, Flow] = {}
+        self.ended: bool = False
+        self.forget: bool = False
+        self.shade: Slot | None = None
+
+
+class Flow:
+    """``speed`` lots from an ask to a bid; 0 once it has ended and waits for its last report."""
+
+    __slots__ = (
+        "allowance",
+        "ask",
+        "bid",
+        "buyer_fee",
+        "clock",
+        "cost",
+        "ended_ns",
+        "flow_id",
+        "hashes",
+        "paid_hashes",
+        "paid_value",
+        "proven_ns",
+        "seller_fee",
+        "since_ns",
+        "speed",
+        "started_ns",
+        "value",
+    )
+
+    def __init__(self, flow_id: int, bid: Bid, ask: Ask, now_ns: int, clock: int) -> None:
+        self.flow_id: int = flow_id
+        self.bid: Bid = bid
+        self.ask: Ask = ask
+        self.speed: int = 0
+        self.started_ns: int = now_ns
+        # 0 while it runs
+        self.ended_ns: int = 0
+        # accrued and neither paid nor forfeited, as it stood at since_ns, when the integral of prices was clock
+        self.allowance: int = 0
+        self.value: int = 0
+        self.since_ns: int = now_ns
+        self.clock: int = clock
+        # proven and paid so far
+        self.hashes: int = 0
+        self.paid_hashes: int = 0
+        self.paid_value: int = 0
+        # when a report last brought new work
+        self.proven_ns: int = now_ns
+        # charged so far, in msat
+        self.cost: int = 0
+        self.buyer_fee: int = 0
+        self.seller_fee: int = 0
+
+
+class LiveMarket(Listing):
+    """One live market: its terms, its orders, and where its prices stand."""
+
+    __slots__ = (
+        "clock",
+        "clock_ns",
+        "den",
+        "flows",
+        "followers",
+        "index_price",
+        "is_uniform",
+        "marginal",
+        "next_rank",
+        "num",
+        "orders",
+        "price_max",
+        "price_min",
+        "reference_margin",
+        "shadow",
+        "spec",
+        "state",
+        "top",
+        "crossing",
+    )
+
+    def __init__(self, spec: LiveSpec) -> None:
+        self.symbol = spec.symbol
+        self.spec: LiveSpec = spec
+        self.state: MarketState = MarketState.OPEN
+        self.price_min: int = spec.price_min
+        self.price_max: int = spec.price_max
+        num: int = spec.tick_lot_msat
+        den: int = spec.lot_hashrate * DAY_SECONDS * NANO
+        a, b = num, den
+        while b:
+            a, b = b, a % b
+        # msat of one nano-hash at one tick, as a reduced fraction
+        self.num: int = num // a
+        self.den: int = den // a
+        self.is_uniform: bool = spec.pricing is Pricing.UNIFORM
+        # the integral of the marginal price over time, in ticks x ns, as it stood at clock_ns (UNIFORM only)
+        self.clock: int = 0
+        self.clock_ns: int = 0
+        self.marginal: int = 0
+        self.index_price: int = 0
+        self.top: int = 0
+        self.reference_margin: int = 0
+        self.next_rank: int = 1
