@@ -235,6 +235,8 @@ class NaiveLive:
         self.flows_made = 0
         self.pools: dict[tuple[int, int], Pool] = {}
         self.accrued_ns = 0
+        self.went_on = 0
+        """How often a bid's budget was looked at in time, and lasted for longer."""
         self.touched: list[Bid] = []
         """Bids that an event named since their budgets were last looked at."""
         self.moves: list[Move] = []
@@ -392,6 +394,7 @@ class NaiveLive:
             lasts = self.lasts(bid)
             if lasts is not None and lasts >= SECOND_NS:
                 bid.stop_ns = self.now + lasts
+                self.went_on += 1
                 return
         bid.stopped = True
         bid.stop_ns = None
