@@ -202,7 +202,7 @@ def is_destination(url: str, worker: str) -> bool:
 def broken_live_rule(spec: LiveSpec, limits: Limits) -> int:
     """Number of the first rule of a specification that is broken, 0 when all hold."""
     texts, steps = (spec.algorithm, spec.speed_unit), (spec.tick_size, spec.lot_size)
-    spans = (spec.decrease_interval_ns, spec.lock_ns, spec.slack_ns, spec.grace_ns, spec.idle_ns)
+    spans = (spec.decrease_interval_ns, spec.lock_ns, spec.slack_ns, spec.idle_ns)
     rules = [
         re.fullmatch(f"[A-Z0-9._-]{{1,{SYMBOL_CHARS_MAX}}}", spec.symbol) is not None,
         spec.kind == "live",
@@ -217,6 +217,7 @@ def broken_live_rule(spec: LiveSpec, limits: Limits) -> int:
         and 0 <= spec.seller_fee_bps <= FEE_MAX_BPS
         and 0 <= spec.placing_fee <= spec.budget_min,
         all(0 <= span <= SPAN_MAX_NS for span in spans) and 0 <= spec.decrease_step <= spec.price_max,
+        SECOND_NS <= spec.grace_ns <= SPAN_MAX_NS,
         1 <= spec.life_ns <= SPAN_MAX_NS,
     ]
     return next((number for number, holds in enumerate(rules, 1) if not holds), 0)

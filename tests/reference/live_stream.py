@@ -84,14 +84,14 @@ class LiveStream(Stream):
         if dice < 0.45:
             return now
         if dice < 0.86:
-            return now + self.rng.randrange(1, self.rng.choice((1_000, MILLISECOND_NS, 12 * MILLISECOND_NS)))
+            return now + self.rng.randrange(1, self.rng.choice((1_000, MILLISECOND_NS, 120 * MILLISECOND_NS)))
         due = [work[0] for work in self.exchange.live.all_work()]
         if dice < 0.94 and due:
             return max(now, min(due) + self.rng.choice((-1, 0, 0, 1)))
         if dice < 0.95 and due:
             return max(now, min(self.rng.choice(due), now + 5 * SECOND_NS))
         if dice < 0.985:
-            return now + self.rng.randrange(SECOND_NS // 10)
+            return now + self.rng.randrange(SECOND_NS)
         return super().step(now)
 
     # --- Values ---------------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ class LiveStream(Stream):
             speed_unit="PH/s",
             tick_size="0.00000001",
             lot_size="0.001",
-            tick_lot_msat=10**12 if huge else rng.choice((1, 86_400, 10**6 - 7, 10**7 + 3, 10**8, 10**9 + 9, 10**10)),
+            tick_lot_msat=10**12 if huge else rng.choice((1, 86_400, 10**6 - 7, 10**7 + 3, 10**8, 10**9 + 9)),
             lot_hashrate=2**63 - 1 if huge else rng.choice((1, 7, 1_000, 10**6, 10**9 + 7)),
             price_max=2**40 if huge else price_min + rng.choice((6, 11, 30)),
             price_min=price_min,
@@ -118,13 +118,13 @@ class LiveStream(Stream):
             buyer_fee_bps=rng.choice((0, 0, 300, 1_000)),
             seller_fee_bps=rng.choice((0, 200, 999)),
             placing_fee=rng.choice((0, 0, 1, budget_min)),
-            decrease_interval_ns=rng.choice((0, 0, 8 * MILLISECOND_NS)),
+            decrease_interval_ns=rng.choice((0, 0, 150 * MILLISECOND_NS)),
             decrease_step=rng.choice((0, 0, 1, 3)),
-            lock_ns=rng.choice((0, 0, 3 * MILLISECOND_NS)),
-            life_ns=rng.choice((200 * MILLISECOND_NS, 2 * SECOND_NS, 400 * DAY_NS)),
-            slack_ns=rng.choice((0, MILLISECOND_NS, 50 * MILLISECOND_NS, 60 * SECOND_NS)),
-            grace_ns=rng.choice((0, MILLISECOND_NS, 40 * MILLISECOND_NS, SECOND_NS)),
-            idle_ns=rng.choice((0, 0, MILLISECOND_NS, 60 * MILLISECOND_NS)),
+            lock_ns=rng.choice((0, 0, 60 * MILLISECOND_NS)),
+            life_ns=rng.choice((2 * SECOND_NS, 20 * SECOND_NS, 400 * DAY_NS)),
+            slack_ns=rng.choice((0, 20 * MILLISECOND_NS, SECOND_NS, 60 * SECOND_NS)),
+            grace_ns=rng.choice((SECOND_NS, SECOND_NS, 3 * SECOND_NS, 600 * SECOND_NS)),
+            idle_ns=rng.choice((0, 0, 20 * MILLISECOND_NS, SECOND_NS)),
         )
 
     def broken_live(self, spec: LiveSpec) -> LiveSpec:
@@ -154,7 +154,7 @@ class LiveStream(Stream):
                     ("decrease_step", (-1, spec.price_max, spec.price_max + 1)),
                     ("lock_ns", (-1, longest + 1)),
                     ("slack_ns", (-1, longest, longest + 1)),
-                    ("grace_ns", (-1, longest + 1)),
+                    ("grace_ns", (0, SECOND_NS - 1, longest, longest + 1)),
                     ("idle_ns", (-1, longest + 1)),
                     ("life_ns", (0, longest + 1)),
                 ]
@@ -246,7 +246,7 @@ class LiveStream(Stream):
                 offset = rng.choice((1, -1)) * (market.spec.price_max + rng.choice((0, 1)))
                 lowest = rng.choice((-1, price, price + 1, market.spec.price_min - 1))
         if market and self.chance(30):
-            expires = self.now + rng.randrange(1, 80 * MILLISECOND_NS)
+            expires = self.now + rng.randrange(1, 3 * SECOND_NS)
             if self.chance(10):
                 life = market.spec.life_ns
                 expires = rng.choice((self.now, self.now + 1, self.now + life, self.now + life + 1, *HOSTILE))
@@ -268,7 +268,7 @@ class LiveStream(Stream):
         symbol = self.live_symbol()
         expires = 0
         if self.chance(20):
-            expires = self.now + self.rng.randrange(1, 80 * MILLISECOND_NS)
+            expires = self.now + self.rng.randrange(1, 3 * SECOND_NS)
             if self.chance(10):
                 limit = self.exchange.limits.expiry_max_ns
                 expires = self.rng.choice((self.now, self.now + 1, self.now + limit, self.now + limit + 1, *HOSTILE))
