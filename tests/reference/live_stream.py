@@ -85,14 +85,15 @@ class LiveStream(Stream):
             return now
         if dice < 0.86:
             return now + self.rng.randrange(1, self.rng.choice((1_000, MILLISECOND_NS, 120 * MILLISECOND_NS)))
-        due = [work[0] for work in self.exchange.live.all_work()]
+        # what is due in a year is left for a year
+        due = [work[0] for work in self.exchange.live.all_work() if work[0] < now + 60 * SECOND_NS]
         if dice < 0.94 and due:
             return max(now, min(due) + self.rng.choice((-1, 0, 0, 1)))
         if dice < 0.95 and due:
             return max(now, min(self.rng.choice(due), now + 5 * SECOND_NS))
-        if dice < 0.985:
+        if dice < 0.9995:
             return now + self.rng.randrange(SECOND_NS)
-        return super().step(now)
+        return now + self.rng.randrange(100 * SECOND_NS)
 
     # --- Values ---------------------------------------------------------------------------------------------
 
