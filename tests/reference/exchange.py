@@ -389,7 +389,7 @@ class NaiveExchange:
         if isinstance(command, RefillBid):
             client_order_id = command.refill_id
         market = getattr(command, "market", "")
-        if refused.code != RejectCode.DEADLINE_PASSED:
+        if not self.is_late():  # a late command's order is not looked for
             if isinstance(command, Amend | Cancel):
                 order = self.find_order(command) or (self.find_live(command) if isinstance(command, Cancel) else None)
                 market = order.market if order else ""
@@ -479,8 +479,11 @@ class NaiveExchange:
         if account not in self.accounts:
             raise Refused(RejectCode.ACCOUNT_UNKNOWN)
 
+    def is_late(self) -> bool:
+        return bool(self.entry.deadline_ns) and self.now > self.entry.deadline_ns
+
     def check_deadline(self) -> None:
-        if self.entry.deadline_ns and self.now > self.entry.deadline_ns:
+        if self.is_late():
             raise Refused(RejectCode.DEADLINE_PASSED, self.now)
 
     def check_client_id(self, text: str) -> None:

@@ -112,7 +112,7 @@ class LiveStream(Stream):
             lot_hashrate=2**63 - 1 if huge else rng.choice((1, 7, 1_000, 10**6, 10**9 + 7)),
             price_max=2**40 if huge else price_min + rng.choice((6, 11, 30)),
             price_min=price_min,
-            speed_max=2**40 if huge else rng.choice((12, 30)),
+            speed_max=2**36 if huge else rng.choice((12, 30)),
             speed_min=rng.choice((1, 1, 2)),
             budget_min=budget_min,
             pricing=rng.choice(tuple(Pricing)),
@@ -314,9 +314,9 @@ class LiveStream(Stream):
         bids = [bid for bid in self.exchange.live.bids if bid.stopped or self.chance(40)]
         bid = self.rng.choice(bids) if bids else self.live_order(Bid)
         account, order_id, client_order_id = self.live_named(bid)
-        return RefillBid(
-            account, order_id, client_order_id, self.budget(account, bid.market if bid else ""), self.transfer_id()
-        )
+        amount = self.budget(account, bid.market if bid else "")
+        refill_id = f"r-{self.rng.randrange(5)}" if self.chance(40) else self.transfer_id()
+        return RefillBid(account, order_id, client_order_id, amount, refill_id)
 
     def report_flow(self) -> ReportFlow:
         rng = self.rng
