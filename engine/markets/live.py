@@ -70,6 +70,7 @@ class Bid(Standing):
     """A standing bid. ``price`` is what it pays now, ``remaining`` its limit (NO_LIMIT without one)."""
 
     __slots__ = (
+        "accrued_value",
         "budget",
         "cap",
         "closing",
@@ -130,8 +131,10 @@ class Bid(Standing):
         # the integral of its price over time, in ticks x ns, as it stood at price_clock_ns
         self.price_clock: int = 0
         self.price_clock_ns: int = ts_ns
-        # the value of all its flows together, as it stood when what it pays by (see clock_of) was exposure_clock
+        # of all its flows together the value, and what accrued after their last reports, in ticks x lots x ns, as it stood when
+        # what it pays by (see clock_of) was exposure_clock
         self.exposure: int = 0
+        self.accrued_value: int = 0
         self.exposure_clock: int = 0
         # when it is on the agenda to be stopped; NEVER when it is not
         self.stop_ns: int = NEVER
@@ -164,6 +167,8 @@ class Flow:
     """``speed`` lots from an ask to a bid; 0 once it has ended and waits for its last report."""
 
     __slots__ = (
+        "accrued",
+        "accrued_value",
         "allowance",
         "ask",
         "bid",
@@ -191,9 +196,13 @@ class Flow:
         self.started_ns: int = now_ns
         # 0 while it runs; with speed 0 it waits for its last report
         self.ended_ns: int = 0
-        # accrued and neither paid nor forfeited, as it stood at since_ns, when the integral of prices was clock
+        # accrued and neither paid nor forfeited by the last report
         self.allowance: int = 0
         self.value: int = 0
+        # accrued after it, in lots x ns and ticks x lots x ns, as it stood at since_ns, when the integral of prices was clock:
+        # numbers that mostly fit a machine word
+        self.accrued: int = 0
+        self.accrued_value: int = 0
         self.since_ns: int = now_ns
         self.clock: int = clock
         # proven and paid so far
@@ -313,6 +322,6 @@ def clock_of(bid: Bid, market: LiveMarket, now_ns: int) -> int:
 
 
 def charge_max(flow: Flow, market: LiveMarket) -> int:
-    """msat that the flow, accrued to now, can still cost its buyer, fee included: the charge for all of its allowance."""
+    """msat that the flow can still cost its buyer, fee included: the charge for all of its allowance, as of the last report."""
     cost = (flow.paid_value + flow.value) * market.num // market.den
     return cost - flow.cost + cost * market.buyer_fee_bps // BPS - flow.buyer_fee
