@@ -129,6 +129,7 @@ class _Bid(Struct, array_like=True):
     exposure_clock: str
     stop_ns: int
     stopped: bool
+    heard: bool
     ended: bool
     forget: bool
 
@@ -644,6 +645,7 @@ def _bid(bid: Bid) -> _Bid:
         str(bid.exposure_clock),
         bid.stop_ns,
         bid.stopped,
+        bid.heard,
         bid.ended,
         bid.forget,
     )
@@ -738,6 +740,7 @@ def _restore_bid(engine: Engine, market: LiveMarket, row: _Bid) -> Bid:
     bid.exposure_clock = int(row.exposure_clock)
     bid.stop_ns = row.stop_ns
     bid.stopped = row.stopped
+    bid.heard = row.heard
     bid.ended = row.ended
     bid.forget = row.forget
     return bid

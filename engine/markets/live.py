@@ -16,8 +16,8 @@ from engine.limits import BPS, DAY_SECONDS, FEE_MAX_BPS, MONEY_MAX_MSAT, SECOND_
 from engine.markets.dated import LOT_HASHRATE_MAX, TICK_LOT_MSAT_MAX, is_step, is_symbol, is_text
 from engine.types import LiveSpec, MarketState, Peg, Pricing
 
-NO_LIMIT: Final = 2**41
-"""The size of a bid without a limit, in lots: more than any limit (qty_max_lots)."""
+NO_LIMIT: Final = 2**59
+"""The size of a bid without a limit, in lots: more than all asks can offer (live_orders_max x qty_max_lots)."""
 NANO: Final = 10**9
 SPAN_MAX_NS: Final = 400 * DAY_SECONDS * SECOND_NS
 
@@ -80,6 +80,7 @@ class Bid(Standing):
         "exposure_clock",
         "floor",
         "flows",
+        "heard",
         "offset",
         "peg",
         "price_clock",
@@ -139,6 +140,8 @@ class Bid(Standing):
         # when it is on the agenda to be stopped; NEVER when it is not
         self.stop_ns: int = NEVER
         self.stopped: bool = False
+        # whether a flow of it was reported since it was placed or last resumed
+        self.heard: bool = False
 
 
 @mypyc_attr(acyclic=True)

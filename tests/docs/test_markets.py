@@ -53,7 +53,12 @@ def test_the_crossing() -> None:
         for name, order in example.bids.items()
     ]
     asks = [
-        [name, PRICE.format(live.price(order)), SPEED.format(live.engine.live.orders[order].remaining), SPEED.format(live.speed(order))]
+        [
+            name,
+            PRICE.format(live.price(order)),
+            SPEED.format(live.engine.live.orders[order].remaining),
+            SPEED.format(live.speed(order)),
+        ]
         for name, order in example.asks.items()
     ]
     assert tables("crossing") == [bids, asks]

@@ -229,6 +229,16 @@ def test_a_bid_whose_rigs_proved_little_goes_on() -> None:
     assert live.speed(bid) == 1_000
 
 
+def test_a_bid_that_nobody_reports_on_ends_however_long_nobody_comes() -> None:
+    live = Live("ann", "rig", budget_min=1_000)
+    live.ask("rig", 1, 1_000)
+    live.bid("ann", 24_000, budget=1_000_000)
+    live.wait(9 * DAY_NS)
+    assert [type(event) for event in live.events] == [BidStopped, FlowChanged, FlowPaid, BidEnded]
+    ended = live.told(BidEnded)[0]
+    assert (ended.reason, ended.spent, ended.returned) == (EndReason.IDLE, 0, 1_000_000)
+
+
 def test_a_refill_brings_a_stopped_bid_back() -> None:
     live = Live("ann", "rig", budget_min=1_000)
     live.ask("rig", 1, 1_000)
