@@ -78,7 +78,7 @@ LIVE_WANTED: Final = [
     *(f"flow moved by {cause.name}" for cause in FlowCause),
     *(f"flow pointed elsewhere by {cause.name}" for cause in (FlowCause.BID_AMENDED,)),
     *(f"bid amended by {cause.name}" for cause in (FlowCause.BID_AMENDED, FlowCause.BID_REPRICED)),
-    *(f"BidEnded {reason.name}" for reason in EndReason if reason != EndReason.IDLE),
+    *(f"BidEnded {reason.name}" for reason in EndReason),
     *(f"AskEnded {reason.name}" for reason in EndReason if reason != EndReason.SPENT),
     *(f"repeated {kind.__name__}" for kind in (BidPlaced, AskPlaced, BidRefilled, Rejected)),
     *(f"paid with {name}" for name in ("work", "cost", "buyer_fee", "seller_fee", "released", "final")),

@@ -587,10 +587,9 @@ class NaiveExchange:
 
     def place(self, c: Place) -> None:
         self.check_placer(c.account, c.client_order_id)
-        listed = self.known_market(c.market)
-        self.check_trading(listed)
-        market = self.check_dated(listed)
+        market = self.check_dated(self.known_market(c.market))
         spec = market.spec
+        self.check_trading(market)
         may_rest = c.time_in_force in (TimeInForce.GTC, TimeInForce.GTD)
         if c.order_type == OrderType.MARKET and may_rest:
             raise Refused(RejectCode.TIME_IN_FORCE_INVALID)

@@ -94,6 +94,8 @@ class Bid:
     escrow: int = 0
     rank: int = 0
     stopped: bool = False
+    heard: bool = False
+    """Whether a flow of it was reported since it was placed or last resumed."""
     ended: bool = False
     stop_ns: int | None = None
     """In a UNIFORM market, when its budget is to be looked at, as computed when something of it last changed."""
@@ -577,6 +579,7 @@ class NaiveLive:
             raise Refused(RejectCode.WORK_TOO_LARGE, WORK_MAX_HASHES)
         if flow is None:
             raise Refused(RejectCode.FLOW_UNKNOWN)
+        flow.bid.heard = True
         news = c.hashes > flow.hashes
         if news:
             flow.news_ns = self.now
@@ -653,14 +656,16 @@ class NaiveLive:
         """A flow is done with: a stopped bid goes on or ends, a closed market may be forgotten."""
         market = self.markets[bid.market]
         if bid.stopped and not bid.ended and not self.flows_of(bid):
-            if bid.escrow >= market.spec.budget_min:
-                self.resume(bid)
-            else:
+            if bid.escrow < market.spec.budget_min:
                 self.end(bid, EndReason.SPENT)
+            elif not bid.heard:
+                self.end(bid, EndReason.IDLE)
+            else:
+                self.resume(bid)
         self.forget_closed(bid.market)
 
     def resume(self, bid: Bid) -> None:
-        bid.stopped = False
+        bid.stopped = bid.heard = False
         bid.price = self.pegged_price(bid)
         self.enter(bid)
         self.touched.append(bid)
@@ -804,9 +809,9 @@ class NaiveLive:
         """Who and when, and the market if it takes live orders."""
         self.exchange.check_placer(c.account, c.client_order_id)
         market = self.exchange.known_market(c.market)
-        self.exchange.check_trading(market)
         if not isinstance(market, LiveMarket):
             raise Refused(RejectCode.MARKET_KIND_WRONG)
+        self.exchange.check_trading(market)
         return market
 
     # --- Commands -------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from engine.commands import (
     AmendAsk,
     AmendBid,
+    Cancel,
     Command,
     DeletePool,
     ListLive,
@@ -35,10 +36,10 @@ LIVE_SMALL = replace(
     SMALL,
     markets_max=6,
     client_order_ids_per_account_max=24,
-    live_orders_per_account_max=9,
-    live_orders_max=26,
+    live_orders_per_account_max=10,
+    live_orders_max=34,
     pegs_max=4,
-    flows_max=24,
+    flows_max=32,
     pools_per_account_max=2,
 )
 
@@ -83,7 +84,7 @@ class LiveStream(Stream):
         dice = self.rng.random()
         if dice < 0.45:
             return now
-        if dice < 0.86:
+        if dice < 0.80:
             return now + self.rng.randrange(1, self.rng.choice((1_000, MILLISECOND_NS, 120 * MILLISECOND_NS)))
         # what is due in a year is left for a year
         due = [work[0] for work in self.exchange.live.all_work() if work[0] < now + 60 * SECOND_NS]
@@ -108,11 +109,11 @@ class LiveStream(Stream):
             speed_unit="PH/s",
             tick_size="0.00000001",
             lot_size="0.001",
-            tick_lot_msat=10**12 if huge else rng.choice((1, 86_400, 10**6 - 7, 10**7 + 3, 10**8, 10**9 + 9)),
+            tick_lot_msat=10**12 if huge else rng.choice((1, 86_400, 10**6 - 7, 4 * 10**6, 10**7 + 3, 10**8, 10**9 + 9)),
             lot_hashrate=2**63 - 1 if huge else rng.choice((1, 7, 1_000, 10**6, 10**9 + 7)),
             price_max=2**40 if huge else price_min + rng.choice((6, 11, 30)),
             price_min=price_min,
-            speed_max=2**36 if huge else rng.choice((12, 30)),
+            speed_max=2**40 if huge else rng.choice((12, 30)),
             speed_min=rng.choice((1, 1, 2)),
             budget_min=budget_min,
             pricing=rng.choice(tuple(Pricing)),
@@ -122,7 +123,7 @@ class LiveStream(Stream):
             decrease_interval_ns=rng.choice((0, 0, 150 * MILLISECOND_NS)),
             decrease_step=rng.choice((0, 0, 1, 3)),
             lock_ns=rng.choice((0, 0, 60 * MILLISECOND_NS)),
-            life_ns=rng.choice((2 * SECOND_NS, 20 * SECOND_NS, 400 * DAY_NS)),
+            life_ns=rng.choice((3 * SECOND_NS, 60 * SECOND_NS, 400 * DAY_NS)),
             slack_ns=rng.choice((0, 20 * MILLISECOND_NS, SECOND_NS, 60 * SECOND_NS)),
             grace_ns=rng.choice((SECOND_NS, SECOND_NS, 3 * SECOND_NS, 600 * SECOND_NS)),
             idle_ns=rng.choice((0, 0, 20 * MILLISECOND_NS, SECOND_NS)),
@@ -202,7 +203,7 @@ class LiveStream(Stream):
         if account in self.exchange.accounts and self.chance(10):
             fee = market.spec.placing_fee if market else 0
             return self.exchange.available(account) - self.rng.choice((0, fee)) + self.rng.choice((-1, 0, 1))
-        return self.amount() // 8 + 1
+        return self.amount() // self.rng.choice((2, 8, 30)) + 1
 
     def pool(self) -> tuple[str, str]:
         if self.chance(98):
@@ -246,7 +247,7 @@ class LiveStream(Stream):
             if market and self.chance(3):
                 offset = rng.choice((1, -1)) * (market.spec.price_max + rng.choice((0, 1)))
                 lowest = rng.choice((-1, price, price + 1, market.spec.price_min - 1))
-        if market and self.chance(30):
+        if market and self.chance(12):
             expires = self.now + rng.randrange(1, 3 * SECOND_NS)
             if self.chance(10):
                 life = market.spec.life_ns
@@ -265,7 +266,11 @@ class LiveStream(Stream):
             self.client_id(),
         )
 
-    def place_ask(self) -> PlaceAsk:
+    def place_ask(self) -> Command:
+        """Asks outlive bids; of both there are to be about as many."""
+        live = self.exchange.live
+        if len(live.asks) > len(live.bids) + 2 and self.chance(90):
+            return Cancel(*self.live_named(self.live_order(Ask))) if self.chance(20) else self.place_bid()
         symbol = self.live_symbol()
         expires = 0
         if self.chance(20):
@@ -402,6 +407,6 @@ class LiveStream(Stream):
             case 3:
                 return replace(self.place_bid(), market=self.symbol())
             case 4:
-                return replace(self.place_ask(), market=self.symbol())
+                return PlaceAsk(account, self.symbol(), 5, 5)
             case _:
                 return SetIndex(self.symbol(), self.rng.choice((5, -1)))
