@@ -110,7 +110,7 @@ class LiveStream(Stream):
             tick_size="0.00000001",
             lot_size="0.001",
             tick_lot_msat=10**12 if huge else rng.choice((1, 86_400, 10**6 - 7, 4 * 10**6, 10**7 + 3, 10**8, 10**9 + 9)),
-            lot_hashrate=2**63 - 1 if huge else rng.choice((1, 7, 1_000, 10**6, 10**9 + 7)),
+            lot_hashrate=2**63 - 1 if huge else rng.choice((1, 7, 10**6, 10**9, 10**9 + 7)),
             price_max=2**40 if huge else price_min + rng.choice((6, 11, 30)),
             price_min=price_min,
             speed_max=2**40 if huge else rng.choice((12, 30)),
