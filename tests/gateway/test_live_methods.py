@@ -371,7 +371,7 @@ def test_a_budget_that_runs_out_stops_the_bid(tmp_path: Path) -> None:
     order = bid(buyer, "0.0005", "1", budget="0.000001")["order_id"]
     (flow,) = meter.call("live.flows")
     buyer.call("subscribe", channels=["account"])
-    stage.wait(1_000)
+    stage.wait(300)
     (view,) = buyer.call("live.orders")["bids"]
     assert (view["status"], view["assigned"], view["order_id"]) == ("stopped", "0.000", order)
     amended = buyer.call("live.amend_bid", order_id=order, price="0.0006")
@@ -513,7 +513,6 @@ def test_a_live_market_ends(stage: Stage) -> None:
     stranger.call("subscribe", channels=["status", f"live.{LIVE}", f"flows.{LIVE}", f"ticker.{LIVE}"])
     assert operator.call("set_market_state", market=LIVE, state="halted")["state"] == "halted"
     assert stranger.messages(f"live.{LIVE}")[-1]["data"]["state"] == "halted"
-    assert refusal(buyer, "cancel_all").code if False else True
     operator.call("set_market_state", market=LIVE, state="closed")
     delta = stranger.messages(f"live.{LIVE}")[-1]["data"]
     assert (delta["state"], delta["assigned"], delta["marginal"]) == ("closed", "0.000", None)
