@@ -33,7 +33,7 @@ class Algorithm(Struct, frozen=True, kw_only=True):
     price_max: str
     qty_max: str
     decrease_step: str
-    """By how much a live bid's price may be lowered at a time where the operator says nothing else: about 0.4 % of a plausible one."""
+    """By how much a live bid may go down at a time where the operator says nothing else: about 0.4 % of a plausible price."""
 
     def price(self) -> Scale:
         """Price text <-> ticks."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from engine.accounts import Account
 from engine.commands import Cancel, CancelAll, Command, Entry
-from engine.events import Event, Rejected
+from engine.events import Accepted, AskPlaced, BidPlaced, Event, Rejected
 from engine.rejects import RejectCode
 from gateway import wire
 from gateway.calls import Call
@@ -104,6 +104,22 @@ def named_order(params: wire.OrderRef) -> tuple[int, str]:
     if (params.order_id is None) == (params.client_order_id is None):
         raise Invalid("order_id", "give either order_id or client_order_id")
     return params.order_id or 0, params.client_order_id or ""
+
+
+def used_before(call: Call, events: list[Event]) -> bool:
+    """Refuse a client order id that was used for an order of another kind before; whether that is what the events say."""
+    for event in events:
+        if isinstance(event, Accepted | BidPlaced | AskPlaced) and event.repeat:
+            message = f"the id was used before, for order {event.order_id} of another kind"
+            call.error(ErrorCode.INVALID_PARAMS, "client_order_id_used", message, "params.client_order_id", repeat=True)
+            return True
+    return False
+
+
+def market_settled(call: Call) -> None:
+    """Refuse to repeat what happened in a market that nothing is known of any more."""
+    message = "placed before, in a market that was settled before the server started: its numbers cannot be shown"
+    call.error(ErrorCode.NOT_FOUND, "market_settled", message, "params.client_order_id", repeat=True)
 
 
 def closed_view(closed: ClosedOrder, terms: Terms) -> wire.OrderView:

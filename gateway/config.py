@@ -117,7 +117,7 @@ class Listing(Section, frozen=True):
 
 
 class LiveListing(Section, frozen=True):
-    """A live market: it is listed when the server starts, unless it is there already. Numbers left empty are the algorithm's own."""
+    """A live market to list when the server starts, unless it is there. Empty numbers are the algorithm's own."""
 
     algorithm: Annotated[str, Meta(min_length=1, max_length=24)]
     market: str = ""

@@ -144,18 +144,18 @@ class Exchange:
         known = self._terms.get(market)
         listed = self.engine.markets.get(market)
         if listed is not None:
-            return known if known is not None and known.spec is listed.spec else self._learn(listed.spec)
+            return known if known is not None and known.spec is listed.spec else self._learn(market, listed.spec)
         live = self.engine.live.markets.get(market)
         if live is not None:
-            return known if known is not None and known.spec is live.spec else self._learn(live.spec)
+            return known if known is not None and known.spec is live.spec else self._learn(market, live.spec)
         return known
 
-    def _learn(self, spec: MarketSpec | LiveSpec) -> Terms:
+    def _learn(self, market: str, spec: MarketSpec | LiveSpec) -> Terms:
         if len(self._terms) >= TERMS_MAX:
             listed, live = self.engine.markets, self.engine.live.markets
             settled = next(symbol for symbol in self._terms if symbol not in listed and symbol not in live)
             del self._terms[settled]
-        terms = self._terms[spec.symbol] = Terms(spec)
+        terms = self._terms[market] = Terms(spec)
         return terms
 
     def _reload_keys(self) -> None:

@@ -1,4 +1,4 @@
-"""The terms of markets, and who lists them: a lister keeps the next periods of dated markets listed; live markets are listed at start.
+"""The terms of markets, and who lists them: the lister the next periods of dated markets, the start the live ones.
 
 Symbols say the period, in UTC: a whole day ``SHA256-20261124``, a whole hour ``SHA256-20261124T15``, anything else its start
 and length, ``SHA256-20261124T1505-5M`` (``M`` minutes, ``H`` hours, ``D`` days).
@@ -226,7 +226,8 @@ def live_market(listing: LiveListing) -> LiveSpec:
     )
     broken = broken_live_rule(spec, Limits())
     if broken:
-        # what the configuration bounds and the registry has is well formed: left are a name, and numbers that contradict each other
+        # what the configuration bounds and the registry has is well formed: left are a name, and numbers that contradict each
+        # other
         rule = LIVE_RULES[broken - 1]
         raise ValueError(f"{'market' if rule.startswith('symbol') else 'price_min'}: {rule}")
     return spec

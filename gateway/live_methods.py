@@ -1,7 +1,7 @@
 """The methods of live markets, and of the pools that their bids are pointed at; :mod:`gateway.methods` has the table.
 
-The events of an entry start with work that fell due by then. Due work never refuses, places or refills anything, amends only what is
-pegged, and ends orders for reasons of its own: so the first event of the command's kind is the command's own.
+The events of an entry start with work that fell due by then. Due work never refuses, places or refills anything, amends only
+what is pegged, and ends orders for reasons of its own: so the first event of the command's kind is the command's own.
 """
 
 from collections.abc import Iterator
@@ -50,6 +50,7 @@ from gateway.answering import (
     Invalid,
     answer_from,
     later,
+    market_settled,
     named_order,
     own_account,
     parse,
@@ -58,6 +59,7 @@ from gateway.answering import (
     rejection,
     submit,
     terms_of,
+    used_before,
 )
 from gateway.calls import Call
 from gateway.channels.base import Terms
@@ -121,40 +123,42 @@ def place_bid(call: Call, params: wire.PlaceBidParams) -> None:
     def answer(entry: Entry, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, BidPlaced):
-                call.result(_placed_bid(event, account, events, terms))
+                _placed_bid(call, event, account, events)
                 return
             if isinstance(event, Rejected):
                 call.reject(event, terms)
                 return
-        raise AssertionError(f"entry {entry.seq}: neither placed nor rejected")
+        assert used_before(call, events), f"entry {entry.seq}: neither placed nor rejected"
 
     submit(call, command, params.deadline_us, answer)
 
 
-def _placed_bid(event: BidPlaced, account: Account, events: list[Event], terms: Terms) -> wire.BidResult:
-    """What was placed, with the hashrate that it got; a repeat gets that of now."""
+def _placed_bid(call: Call, event: BidPlaced, account: Account, events: list[Event]) -> None:
+    """Answer with what was placed and the hashrate that it got; a repeat gets that of now."""
+    terms = call.exchange.terms(event.market)
+    if terms is None:
+        market_settled(call)
+        return
     status, assigned = "open", _assigned(0, events, event.order_id, is_bid=True)
     if event.repeat:
         order = account.live.get(event.order_id)
         status, assigned = "ended", 0
         if isinstance(order, Bid):
-            status, assigned = _status(order), order.assigned
-    return wire.BidResult(
-        order_id=event.order_id,
-        client_order_id=event.client_order_id,
-        market=event.market,
-        status=status,
-        price=terms.price.format(event.price),
-        cap=terms.price.format(event.cap),
-        limit=limit_text(event.limit, terms),
-        assigned=terms.qty.format(assigned),
-        ts_us=micros(event.ts_ns),
-        repeat=event.repeat,
+            status, assigned = "stopped" if order.stopped else "open", order.assigned
+    call.result(
+        wire.BidResult(
+            order_id=event.order_id,
+            client_order_id=event.client_order_id,
+            market=event.market,
+            status=status,
+            price=terms.price.format(event.price),
+            cap=terms.price.format(event.cap),
+            limit=limit_text(event.limit, terms),
+            assigned=terms.qty.format(assigned),
+            ts_us=micros(event.ts_ns),
+            repeat=event.repeat,
+        )
     )
-
-
-def _status(bid: Bid) -> str:
-    return "stopped" if bid.stopped else "open"
 
 
 def place_ask(call: Call, params: wire.PlaceAskParams) -> None:
@@ -175,32 +179,38 @@ def place_ask(call: Call, params: wire.PlaceAskParams) -> None:
     def answer(entry: Entry, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, AskPlaced):
-                call.result(_placed_ask(event, account, events, terms))
+                _placed_ask(call, event, account, events)
                 return
             if isinstance(event, Rejected):
                 call.reject(event, terms)
                 return
-        raise AssertionError(f"entry {entry.seq}: neither placed nor rejected")
+        assert used_before(call, events), f"entry {entry.seq}: neither placed nor rejected"
 
     submit(call, command, params.deadline_us, answer)
 
 
-def _placed_ask(event: AskPlaced, account: Account, events: list[Event], terms: Terms) -> wire.AskResult:
+def _placed_ask(call: Call, event: AskPlaced, account: Account, events: list[Event]) -> None:
     """As for a bid."""
+    terms = call.exchange.terms(event.market)
+    if terms is None:
+        market_settled(call)
+        return
     status, assigned = "open", _assigned(0, events, event.order_id, is_bid=False)
     if event.repeat:
         order = account.live.get(event.order_id)
         status, assigned = ("ended", 0) if order is None else ("open", order.assigned)
-    return wire.AskResult(
-        order_id=event.order_id,
-        client_order_id=event.client_order_id,
-        market=event.market,
-        status=status,
-        price=terms.price.format(event.price),
-        speed=terms.qty.format(event.speed),
-        assigned=terms.qty.format(assigned),
-        ts_us=micros(event.ts_ns),
-        repeat=event.repeat,
+    call.result(
+        wire.AskResult(
+            order_id=event.order_id,
+            client_order_id=event.client_order_id,
+            market=event.market,
+            status=status,
+            price=terms.price.format(event.price),
+            speed=terms.qty.format(event.speed),
+            assigned=terms.qty.format(assigned),
+            ts_us=micros(event.ts_ns),
+            repeat=event.repeat,
+        )
     )
 
 
@@ -479,8 +489,8 @@ def cost_per_day(spec: LiveSpec, price: int, lots: int) -> int:
 def full_price(market: LiveMarket, limit: int) -> int:
     """The lowest price at which a new bid of ``limit`` lots gets all of it; 0 when none does. O(price levels).
 
-    A bid gets what asks want no more than it pays, less what bids that pay as much or more take before it; so the more it pays, the
-    more it gets, and only a price that an ask has, or one above a bid's, can be the lowest.
+    A bid gets what asks want no more than it pays, less what bids that pay as much or more take before it; so the more it
+    pays, the more it gets, and only a price that an ask has, or one above a bid's, can be the lowest.
     """
     asks, bids = [*reversed(market.crossing.asks.asks)], market.crossing.bids.bids  # both by rising price
     free = -sum([level.qty for level in bids])
@@ -509,9 +519,7 @@ def full_price(market: LiveMarket, limit: int) -> int:
 
 def save_pool(call: Call, params: wire.SavePoolParams) -> None:
     account = call.caller.account
-    command = SavePool(
-        account, params.pool_id or 0, params.name, params.algorithm, params.url, params.worker, params.password
-    )
+    command = SavePool(account, params.pool_id or 0, params.name, params.algorithm, params.url, params.worker, params.password)
     submit(call, command, None, answer_from(call, PoolSaved, pool_view))
 
 

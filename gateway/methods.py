@@ -61,6 +61,7 @@ from gateway.answering import (
     answer_from,
     closed_view,
     later,
+    market_settled,
     named_order,
     own_account,
     parse,
@@ -69,6 +70,7 @@ from gateway.answering import (
     rejection,
     submit,
     terms_of,
+    used_before,
 )
 from gateway.auth import Key, KeyStoreError, address_group, in_window
 from gateway.calls import Call, Caller
@@ -279,7 +281,7 @@ def _place(call: Call, params: wire.PlaceParams) -> None:
                 assert isinstance(event, Rejected)
                 call.reject(event, terms)
                 return
-        raise AssertionError(f"entry {entry.seq}: neither accepted nor rejected")
+        assert used_before(call, events), f"entry {entry.seq}: neither accepted nor rejected"
 
     submit(call, command, params.deadline_us, answer)
 
@@ -303,8 +305,7 @@ def _placed_before(call: Call, accepted: Accepted) -> None:
     """Give the first answer again, without its fills. An order that did not rest ended as it still is."""
     terms = call.exchange.terms(accepted.market)
     if terms is None:
-        message = "placed before, in a market that was settled before the server started: its numbers cannot be shown"
-        call.error(ErrorCode.NOT_FOUND, "market_settled", message, "params.client_order_id", repeat=True)
+        market_settled(call)
         return
     status = "open"
     if not accepted.resting_qty:

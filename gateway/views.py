@@ -317,8 +317,8 @@ def flow_view(flow: Flow, role: Literal["seller", "buyer", "meter"], terms: Term
 
 
 def own_flows(account: Account) -> Iterator[tuple[Flow, Literal["seller", "buyer"]]]:
-    """Flows that an account has part in and that are not done with, oldest first; one of its own bid and ask comes as the buyer's and
-    as the seller's."""
+    """Flows that an account has part in and that are not done with, oldest first; one of its own bid and ask comes as the
+    buyer's and as the seller's."""
     for flow in account.flows.values():
         if flow.bid.account is account:
             yield flow, "buyer"

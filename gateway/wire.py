@@ -479,7 +479,7 @@ class SavePoolParams(Params):
     algorithm: Annotated[str, Meta(min_length=1, max_length=24)]
     url: PoolUrl
     worker: Worker
-    password: Annotated[str, Meta(max_length=64)] = "x"
+    password: Annotated[str, Meta(max_length=64)] = "x"  # noqa: S105 what pools expect of those who need none
     pool_id: OrderId | None = None
 
 
@@ -659,7 +659,7 @@ class MarketInfo(Struct, tag_field="kind", tag="dated"):
 
 
 class LiveMarketInfo(Struct, tag_field="kind", tag="live"):
-    """A live market's terms. ``decrease_step`` and ``decrease_interval_s`` say how a bid's price may be lowered (null, 0: freely)."""
+    """A live market's terms. A bid's price goes down by ``decrease_step`` (null: any) once in ``decrease_interval_s``."""
 
     market: str
     algorithm: str
@@ -723,8 +723,8 @@ class OrderResult(Struct):
 
 
 class CancelResult(Struct, omit_defaults=True):
-    """The answer to cancel: what was left of the order and is gone. Of a live order ``canceled_qty`` is the speed that it had and
-    nothing is filled; of a live bid there is also what was ``spent`` of its budget and what is available again."""
+    """The answer to cancel: what was left of the order and is gone. Of a live order ``canceled_qty`` is the speed that it had
+    and nothing is filled; of a live bid there is also what was ``spent`` of its budget and what is available again."""
 
     order_id: int
     client_order_id: str
@@ -799,8 +799,8 @@ class DeliveryView(Struct):
 
 
 class BidResult(Struct):
-    """The answer to live.place_bid and live.amend_bid. ``price`` is what it pays now, ``cap`` the most it ever pays, ``assigned``
-    the speed that it has by now; ``limit`` is null where there is none."""
+    """The answer to live.place_bid and live.amend_bid. ``price`` is what it pays now, ``cap`` the most it ever pays,
+    ``assigned`` the speed that it has by now; ``limit`` is null where there is none."""
 
     order_id: int
     client_order_id: str
@@ -886,8 +886,9 @@ class LiveOrdersResult(Struct):
 
 
 class FlowView(Struct):
-    """Hashrate from an ask to a bid. ``order_id`` is the account's order, for a meter the ask; ``cost`` is what was paid for proven
-    work so far, ``fee`` the account's own on it. ``closing``: it has ended, and its last work may still be reported."""
+    """Hashrate from an ask to a bid. ``order_id`` is the account's order, for a meter the ask; ``cost`` is what was paid for
+    proven work so far, ``fee`` the account's own on it. ``closing``: it has ended, and its last work may still be
+    reported."""
 
     flow_id: int
     market: str
@@ -919,9 +920,9 @@ class FlowResult(Struct):
 
 
 class EstimateResult(Struct):
-    """What a bid would get if it were placed now. ``cost_per_day`` is what ``assigned`` costs at its own price, fee included; ``lasts_s``
-    how long the budget lasts at it. ``marginal`` is the market's marginal price now; ``full_price`` the lowest price that gets all of
-    the limit. Null: nothing is matched, no budget or no speed, no limit or not enough hashrate."""
+    """What a bid would get if it were placed now. ``cost_per_day`` is what ``assigned`` costs at its own price, fee included;
+    ``lasts_s`` how long the budget lasts at it. ``marginal`` is the market's marginal price now; ``full_price`` the lowest
+    price that gets all of the limit. Null: nothing is matched, no budget or no speed, no limit or not enough hashrate."""
 
     market: str
     price: str
@@ -934,8 +935,9 @@ class EstimateResult(Struct):
 
 
 class LiveBookView(Struct):
-    """Levels best first: bids ``[price, limit, assigned]`` (limit null where a bid has none), asks ``[price, speed, assigned]``. In a
-    delta a level whose limit or speed is 0 is removed; ``assigned`` is the market's total. CRC32 as in docs/PROTOCOL.md."""
+    """Levels best first: bids ``[price, limit, assigned]`` (limit null where a bid has none), asks ``[price, speed,
+    assigned]``. In a delta a level whose limit or speed is 0 is removed; ``assigned`` is the market's total. CRC32 as in
+    docs/PROTOCOL.md."""
 
     state: str
     assigned: str

@@ -1,10 +1,11 @@
-"""``live.<market>``: who bids and asks what in a live market, and how much hashrate flows; ``flows.<market>``: every flow's start.
+"""``live.<market>``: a live market's bids, asks and hashrate by price; ``flows.<market>``: every flow's start.
 
-``live.<market>`` is a book: a subscriber gets all levels, then deltas that name their predecessor and carry a checksum. A bid level
-tells the sum of its limits (or that a bid has none) and of what is assigned to it; an ask level its speed and what of it is taken.
+``live.<market>`` is a book: a subscriber gets all levels, then deltas that name their predecessor and carry a checksum. A bid
+level tells the sum of its limits (or that a bid has none) and what is assigned to it; an ask level its speed and what of it is
+taken.
 
-The channels see events only. All of a market's share one :class:`LiveDepth`, the projection of its events onto orders and levels.
-Within an entry a level may have hashrate and no order: an order leaves first, then its flows end.
+The channels see events only. All of a market's share one :class:`LiveDepth`, the projection of its events onto orders and
+levels. Within an entry a level may have hashrate and no order: an order leaves first, then its flows end.
 """
 
 from bisect import bisect_left, insort
@@ -77,7 +78,7 @@ class LiveSide:
         """What levels told before they changed, since that was last taken."""
 
     def add(self, price: int, orders: int, size: int, assigned: int) -> None:
-        """Add orders (-1: take one away) of that size, and hashrate. O(log levels); a level that is new moves others a little."""
+        """Add orders (-1: take one away) of that size, and hashrate. O(log levels), and a short move for a new level."""
         level = self.levels.get(price)
         if level is None:
             level = self.levels[price] = LiveLevel()
@@ -94,7 +95,7 @@ class LiveSide:
         assert level.assigned >= 0, f"level {price} would have {level.assigned} lots assigned"
 
     def take_changes(self) -> list[int]:
-        """Prices of levels that tell something else than they did, best first; starts over. Empty levels are gone from now on."""
+        """Prices of levels that tell something else than they did, best first; starts over. Empty levels are dropped."""
         found: list[int] = []
         for price, was in self.changes.items():
             level = self.levels[price]
@@ -122,7 +123,7 @@ class LiveSide:
         return self._keys[-1] * self._sign if self._keys else 0
 
     def last_assigned(self) -> int:
-        """The worst price that anything is assigned at: what is matched is a prefix of the side. 0 without one. O(log levels)."""
+        """The worst price that anything is assigned at, 0 without one: what is matched is a prefix. O(log levels)."""
         low, high = 0, len(self._keys)
         while low < high:
             middle = (low + high) // 2

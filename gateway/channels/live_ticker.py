@@ -1,4 +1,4 @@
-"""``ticker.<market>`` of a live market: best prices, hashrate, and what proven work was paid with. Every message is a snapshot."""
+"""``ticker.<market>`` of a live market: best prices, hashrate, and what was paid for work. Every message is a snapshot."""
 
 from collections import deque
 from collections.abc import Sequence

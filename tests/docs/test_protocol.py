@@ -65,7 +65,7 @@ async def test_dialogues_go_as_they_are_written(title: str, tmp_path: Path) -> N
 
 
 def test_every_method_is_shown() -> None:
-    asked = set(re.findall(r'"method": "([a-z_]+)"', "".join(BLOCK.findall(TEXT))))
+    asked = set(re.findall(r'"method": "([a-z_.]+)"', "".join(BLOCK.findall(TEXT))))
     assert asked >= METHODS.keys(), f"no example of {sorted(METHODS.keys() - asked)}"
 
 
@@ -257,7 +257,10 @@ def test_gateway_errors() -> None:
 
 def test_gateway_reasons() -> None:
     """Every reason that the gateway writes stands in the table."""
-    source = "".join((PROTOCOL.parents[1] / "gateway" / f"{name}.py").read_text() for name in ("calls", "methods", "session"))
+    source = "".join(
+        (PROTOCOL.parents[1] / "gateway" / f"{name}.py").read_text()
+        for name in ("calls", "answering", "methods", "live_methods", "session")
+    )
     written = set(re.findall(r'(?:ErrorCode\.\w+,|_deny_login\(call,)\s+"([a-z_]+)"', source))
     assert len(written) > 8
     told = {name for row in table("Errors") for name in re.findall(r"`([a-z_]+)`", " ".join(row))}

@@ -45,7 +45,13 @@ Level = list[Any]
 
 def listed(rig: Rig, **terms: Any) -> LiveSpec:
     """A live market whose prices go down freely, with small numbers, unless ``terms`` say otherwise."""
-    free = {"decrease_step": "0", "decrease_interval_s": 0, "speed_min": "0.001", "budget_min": "0.00000000001", "buyer_fee_bps": 0}
+    free = {
+        "decrease_step": "0",
+        "decrease_interval_s": 0,
+        "speed_min": "0.001",
+        "budget_min": "0.00000000001",
+        "buyer_fee_bps": 0,
+    }
     spec = live_market(LiveListing(**{"algorithm": "SHA256", **free, **terms}))
     rig.run(ListLive(spec))
     return spec
@@ -152,7 +158,9 @@ def mixed(rig: Rig, rng: random.Random, accounts: list[int]) -> Iterator[Any]:
                 AmendAsk(account, order, price=price, speed=rng.choice([0, lots])),
                 RefillBid(account, order, "", 10**5, f"r{rig.engine.seq}"),
                 Cancel(account, order),
-                ReportFlow(rng.choice([*rig.engine.live.flowing.by_id, 1]), rng.choice([10**12, 10**15, 10**18]), rng.random() < 0.3),
+                ReportFlow(
+                    rng.choice([*rig.engine.live.flowing.by_id, 1]), rng.choice([10**12, 10**15, 10**18]), rng.random() < 0.3
+                ),
                 SetIndex("SHA256-LIVE", price),
                 SetMarketState("SHA256-LIVE", rng.choice([MarketState.OPEN, MarketState.OPEN, MarketState.CANCEL_ONLY])),
                 CancelAll(account) if rng.random() < 0.05 else Tick(),
@@ -162,7 +170,7 @@ def mixed(rig: Rig, rng: random.Random, accounts: list[int]) -> Iterator[Any]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_snapshots_and_deltas_add_up_to_the_crossing(seed: int) -> None:
-    """Readers that join, resync and fall behind at random always end with the engine's own levels; so do feeds that start later."""
+    """Readers that join, resync and fall behind at random end with the engine's own levels; so do feeds that start later."""
     rng, rig = random.Random(seed), Rig()
     spec = listed(rig, pricing=rng.choice(["pay_as_bid", "uniform"]), grace_s=20, idle_s=30)
     accounts = [rig.account(name) for name in ("a", "b", "c")]

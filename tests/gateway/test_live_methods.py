@@ -1,4 +1,4 @@
-"""The methods of live markets, over fake links: what they ask for, what they answer, who may call them, and what the streams tell."""
+"""The methods of live markets, over fake links: what they ask for and answer, who may call them, what the streams tell."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ HASHES = 10**15
 def staged(tmp_path: Path, **terms: Any) -> Stage:
     """A stage with a live market, whose prices go down freely unless ``terms`` say otherwise."""
     stage = Stage(tmp_path)
-    stage.do(ListLive(live_market(LiveListing(**{"algorithm": "SHA256", "decrease_step": "0", "decrease_interval_s": 0, **terms}))))
+    stage.do(
+        ListLive(live_market(LiveListing(**{"algorithm": "SHA256", "decrease_step": "0", "decrease_interval_s": 0, **terms})))
+    )
     return stage
 
 
@@ -87,6 +89,33 @@ def test_a_bid_gets_the_hashrate_that_its_price_pays_for(stage: Stage) -> None:
     assert bid(buyer, "0.0005", "1.5", client_order_id="b1")["status"] == "ended"
 
 
+def test_a_client_order_id_names_one_order_of_one_kind(stage: Stage) -> None:
+    trader = stage.trader()
+    dated, live = trader.place("buy", "1", "0.0005", client_order_id="d"), bid(trader, "0.0005", client_order_id="b")
+    offered = ask(trader, "0.0006", "1", client_order_id="a")
+    for method, name, first in (
+        ("place", "b", live),
+        ("place", "a", offered),
+        ("live.place_bid", "d", dated),
+        ("live.place_bid", "a", offered),
+        ("live.place_ask", "d", dated),
+        ("live.place_ask", "b", live),
+    ):
+        params = {
+            "place": {"market": MARKET, "side": "buy", "qty": "1", "price": "0.0004"},
+            "live.place_bid": {"market": LIVE, "price": "0.0004", "budget": "0.1", **POOL},
+            "live.place_ask": {"market": LIVE, "price": "0.0004", "speed": "1"},
+        }[method]
+        refused = refusal(trader, method, **params, client_order_id=name)
+        assert (refused.data["reason"], refused.data["repeat"]) == ("client_order_id_used", True)
+        assert f"order {first['order_id']} " in refused.message
+    stage.exchange._terms.clear()
+    gone = stage.engine.live.markets.pop(LIVE)
+    stage.engine.live.markets["OTHER"] = gone
+    refused = refusal(trader, "live.place_ask", market="OTHER", price="0.0004", speed="1", client_order_id="a")
+    assert (refused.data["reason"], refused.data["repeat"]) == ("market_settled", True)
+
+
 def test_a_limit_of_zero_is_none(stage: Stage) -> None:
     buyer = stage.trader()
     assert bid(buyer, "0.0005", "0")["limit"] is None
@@ -121,7 +150,9 @@ def test_a_bid_names_its_pool(stage: Stage) -> None:
     common = {"market": LIVE, "price": "0.0005", "budget": "0.1"}
     placed = buyer.call("live.place_bid", pool_id=saved["pool_id"], **common)
     assert buyer.call("live.orders")["bids"][0] | POOL == buyer.call("live.orders")["bids"][0]
-    moved = buyer.call("pool.save", pool_id=saved["pool_id"], name="away", algorithm="SHA256", url=POOL["url"], worker="w.2", password="")
+    moved = buyer.call(
+        "pool.save", pool_id=saved["pool_id"], name="away", algorithm="SHA256", url=POOL["url"], worker="w.2", password=""
+    )
     assert (moved["pool_id"], moved["worker"], moved["password"]) == (saved["pool_id"], "w.2", "")
     assert buyer.call("live.orders")["bids"][0]["worker"] == "w.1", "a bid keeps the pool that it was given"
     buyer.call("live.amend_bid", order_id=placed["order_id"], pool_id=saved["pool_id"])
@@ -167,7 +198,9 @@ def test_a_bid_names_its_pool(stage: Stage) -> None:
         ({"deadline_us": 1}, 1006, "params.deadline_us", None),
     ],
 )
-def test_a_bid_is_refused_with_field_and_bound(stage: Stage, more: dict[str, Any], code: int, field: str, bound: str | None) -> None:
+def test_a_bid_is_refused_with_field_and_bound(
+    stage: Stage, more: dict[str, Any], code: int, field: str, bound: str | None
+) -> None:
     buyer = stage.trader()
     refused = refusal(buyer, "live.place_bid", **{"market": LIVE, "price": "0.0005", "budget": "0.1", **POOL, **more})
     assert (refused.code, refused.data["field"]) == (code, field)
@@ -312,7 +345,12 @@ def test_a_flow_is_metered_and_paid(tmp_path: Path) -> None:
     }
     told = {link: [event for event in events(link) if event["event"].startswith("flow")] for link in (buyer, seller)}
     started, money = told[buyer]
-    assert (started["role"], started["change"], started["cause"], started["speed"]) == ("buyer", "started", "bid_placed", "1.000")
+    assert (started["role"], started["change"], started["cause"], started["speed"]) == (
+        "buyer",
+        "started",
+        "bid_placed",
+        "1.000",
+    )
     assert (started["order_id"], told[seller][0]["order_id"]) == (order, offered)
     assert (money["event"], money["cost"], money["fee"]) == ("flow_paid", paid["cost"], f"0.{cost // 100:011}")
     assert (told[seller][1]["cost"], told[seller][1]["fee"]) == (paid["cost"], f"0.{cost * 2 // 100:011}")
@@ -393,7 +431,7 @@ def test_a_budget_that_runs_out_stops_the_bid(tmp_path: Path) -> None:
 
 def test_the_live_book(stage: Stage) -> None:
     buyer, seller, stranger = stage.trader(), stage.trader(), stage.link()
-    empty = {"state": "open", "assigned": "0.000", "marginal": None, "bids": [], "asks": [], "checksum": 0}
+    empty: dict[str, Any] = {"state": "open", "assigned": "0.000", "marginal": None, "bids": [], "asks": [], "checksum": 0}
     assert stranger.call("live.book", market=LIVE) == empty
     ask(seller, "0.0004", "1")
     ask(seller, "0.0006", "3")
