@@ -957,7 +957,7 @@ class LiveTickerView(Struct, tag_field="kind", tag="live"):
     assigned: str
     offered: str
     paying_price: str | None
-    paying_price_24h: str | None
+    paying_price_day: str | None
     index_price: str | None
 
 

@@ -112,7 +112,7 @@ class LiveTickerChannel(Channel):
             assigned=qty(depth.assigned),
             offered=qty(depth.offered),
             paying_price=self._price(paying_ticks(self._short, depth.terms)),
-            paying_price_24h=self._price(paying_ticks(self._day, depth.terms)),
+            paying_price_day=self._price(paying_ticks(self._day, depth.terms)),
             index_price=self._price(depth.index_price),
         )
 

@@ -362,7 +362,7 @@ def test_the_ticker_of_a_live_market() -> None:
         "assigned": "0.000",
         "offered": "0.000",
         "paying_price": None,
-        "paying_price_24h": None,
+        "paying_price_day": None,
         "index_price": None,
     }
     assert reader.take()[0]["data"] == nothing
@@ -393,7 +393,7 @@ def test_the_ticker_of_a_live_market() -> None:
     (shown,) = reader.take()
     # two units at 30,000 and three at 20,000
     assert shown["data"]["paying_price"] == "0.00024000"
-    assert shown["data"]["paying_price_24h"] == shown["data"]["paying_price"]
+    assert shown["data"]["paying_price_day"] == shown["data"]["paying_price"]
 
     rig.run(Cancel(buyer, first))
     rig.run(Cancel(buyer, second))
@@ -401,10 +401,10 @@ def test_the_ticker_of_a_live_market() -> None:
     rig.feeds.tick(rig.now)
     (shown,) = reader.take()
     assert (shown["data"]["paying_price"], shown["data"]["assigned"]) == (None, "0.000")
-    assert shown["data"]["paying_price_24h"] is not None
+    assert shown["data"]["paying_price_day"] is not None
     rig.now += WINDOW_MINUTES * MINUTE_NS
     rig.feeds.tick(rig.now)
-    assert reader.take()[-1]["data"]["paying_price_24h"] is None
+    assert reader.take()[-1]["data"]["paying_price_day"] is None
 
 
 def test_feeds_that_start_later_know_payments_and_starts() -> None:
