@@ -30,7 +30,7 @@ from rich.text import Text
 from gateway import wire
 from gateway.scale import MONEY
 from gateway.text import printable
-from gateway.wire import MarketInfo, Permission
+from gateway.wire import LiveMarketInfo, MarketInfo, Permission
 from hashpit import __version__
 from hashpit.book import Book
 from hashpit.client import DEFAULT_URL, Client
@@ -575,20 +575,17 @@ def market_list(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     Example: hashpit market list --json
     """
     found = ask(url, None, lambda client: client.markets())
-    lines = [
-        (
-            one.market,
-            one.state,
-            one.speed_unit,
-            one.reference_price,
-            when(one.gate_us)[5:16],
-            when(one.period_start_us)[5:16],
-            when(one.period_end_us)[5:16],
-        )
-        for one in found
-    ]
+    lines = [_market_line(one) for one in found]
     columns = ["market", "state", "unit", "reference>", "gate (UTC)", "from (UTC)", "until (UTC)"]
     show(found, as_json, lambda: rows("markets", columns, lines))
+
+
+def _market_line(one: wire.AnyMarketInfo) -> tuple[str, ...]:
+    terms = one.market, one.state, one.speed_unit
+    if isinstance(one, LiveMarketInfo):
+        return *terms, "", "", "now", "-"
+    period = [when(us)[5:16] for us in (one.gate_us, one.period_start_us, one.period_end_us)]
+    return *terms, one.reference_price, *period
 
 
 @markets_app.command("add")

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -26,7 +26,7 @@ from engine.rejects import RejectCode
 from engine.types import FEES_ACCOUNT
 from gateway.auth import KeyStore
 from gateway.config import CONFIG_FILE
-from gateway.wire import ChannelMessage, MarketInfo, Permission, TickerView
+from gateway.wire import AnyMarketInfo, ChannelMessage, LiveMarketInfo, MarketInfo, Permission, TickerView
 from hashpit.bots.maker import Maker, MakerSettings
 from hashpit.bots.taker import Taker, TakerSettings
 from hashpit.client import Client
@@ -182,6 +182,7 @@ async def account(admin: Client, data: Path, name: str, permissions: list[Permis
 # ------------------------------------------------------------------------------------------------------------ the bots
 
 Bot = Callable[[Client, MarketInfo], Coroutine[Any, Any, None]]
+M = TypeVar("M", MarketInfo, LiveMarketInfo)
 
 
 def sized(market: MarketInfo, money: Decimal) -> str:
@@ -215,8 +216,8 @@ async def taker(client: Client, market: MarketInfo) -> None:
     await Taker(client, settings).run()
 
 
-async def crew(url: str, key: Key, bot: Bot) -> None:
-    """Run one bot in every open market, and in every one that opens later. Ends them all when canceled."""
+async def crew(url: str, key: Key, kind: type[M], bot: Callable[[Client, M], Coroutine[Any, Any, None]]) -> None:
+    """Run one bot in every open market of a kind, and in every one that opens later. Ends them all when canceled."""
     async with (
         Client(url, key) as client,
         await client.subscribe("status") as status,
@@ -224,8 +225,8 @@ async def crew(url: str, key: Key, bot: Bot) -> None:
     ):
         running: set[str] = set()
 
-        def start(market: MarketInfo) -> None:
-            if market.state == "open" and market.market not in running:
+        def start(market: AnyMarketInfo) -> None:
+            if isinstance(market, kind) and market.state == "open" and market.market not in running:
                 running.add(market.market)
                 tasks.create_task(bot(client, market), name=f"bot in {market.market}")
 
@@ -399,9 +400,9 @@ async def run(data: Path, port: int = 0, seconds: float = 0, console: Console | 
         try:
             async with asyncio.timeout(seconds or None), asyncio.TaskGroup() as tasks:
                 for work in (
-                    crew(server.url, load(makers[0]), maker(20)),
-                    crew(server.url, load(makers[1]), maker(60)),
-                    crew(server.url, load(takes), taker),
+                    crew(server.url, load(makers[0]), MarketInfo, maker(20)),
+                    crew(server.url, load(makers[1]), MarketInfo, maker(60)),
+                    crew(server.url, load(takes), MarketInfo, taker),
                     meter(server.url, load(meters)),
                     watch(server.url, load(you), board),
                     server.ended(),
@@ -432,13 +433,14 @@ async def first_market(client: Client) -> MarketInfo:
     async with await client.subscribe("status") as status, asyncio.timeout(START_S):
         async for message in status:
             match message.data:
-                case StatusSnapshot(markets=markets):
-                    pass
+                case StatusSnapshot(markets=listed):
+                    markets = listed
                 case MarketListed(terms=terms):
                     markets = [terms]
                 case _:
                     markets = []
-            daily = [one for one in markets if one.state == "open" and one.period_end_us - one.period_start_us == DAY_US]
+            dated = [one for one in markets if isinstance(one, MarketInfo)]
+            daily = [one for one in dated if one.state == "open" and one.period_end_us - one.period_start_us == DAY_US]
             if daily:
                 return min(daily, key=lambda one: (one.algorithm != "SHA256", one.gate_us, one.market))
     raise DemoError("the exchange lists no daily market")
