@@ -96,9 +96,7 @@ def bid_place(
     to: PoolUrl = None,
     worker: Worker = None,
     peg: Annotated[Peg, typer.Option(help="follow a price; PRICE is then the most it pays")] = Peg.NONE,
-    offset: Annotated[
-        str | None, typer.Option(metavar="BTC", parser=signed, help="added to what it follows; may be negative")
-    ] = None,
+    offset: Annotated[str | None, typer.Option(metavar="BTC", parser=signed, help="added to that; may be negative")] = None,
     floor: Annotated[str | None, typer.Option(metavar="BTC", parser=number, help="the least it pays while it follows")] = None,
     expires_s: ExpiresS = None,
     client_order_id: Annotated[str | None, typer.Option(help="the same id again is not placed again")] = None,
