@@ -1,6 +1,7 @@
 """The commands for live markets, and the bots that fill the demo's, against a real exchange."""
 
 import asyncio
+import io
 import json
 import random
 from collections.abc import Iterator
