@@ -229,7 +229,7 @@ class Flows:
 
     def _close(self, flow: Flow, market: LiveMarket, now_ns: int) -> None:
         """A flow has ended: it waits for its last report, unless there is nothing to report."""
-        if flow.allowance == 0:
+        if flow.allowance == 0 and flow.accrued == 0:
             self._forget(flow, market)
             return
         flow.ended_ns = now_ns
@@ -270,7 +270,7 @@ class Flows:
         """Bring ``exposure`` to now: before the bid's speed or price changes."""
         speed = bid.assigned if bid.assigned_before == UNTOUCHED else bid.assigned_before
         clock = clock_of(bid, market, now_ns)
-        bid.exposure += speed * market.lot_hashrate * (clock - bid.exposure_clock)
+        bid.accrued_value += speed * (clock - bid.exposure_clock)
         bid.exposure_clock = clock
 
     def pay(self, flow: Flow, market: LiveMarket, hashes: int, done: bool, now_ns: int, out: list[Event]) -> None:
@@ -278,8 +278,8 @@ class Flows:
         bid = flow.bid
         buyer = bid.account
         seller = flow.ask.account
-        accrue(flow, market, now_ns)
         self.expose(bid, market, now_ns)
+        self._carry(flow, market, now_ns)
         released = charge_max(flow, market) if bid.ended and done else 0
         cost = buyer_fee = seller_fee = 0
         payable = min(hashes - flow.paid_hashes, flow.allowance // NANO)
@@ -358,12 +358,21 @@ class Flows:
     def owed_max(self, bid: Bid, market: LiveMarket, now_ns: int) -> int:
         """msat that all flows of the bid can still cost. O(flows of the bid)."""
         total = 0
-        for flow in bid.flows.values():
-            accrue(flow, market, now_ns)
-            total += charge_max(flow, market)
-        for flow in bid.closing.values():
+        for flow in (*bid.flows.values(), *bid.closing.values()):
+            self._carry(flow, market, now_ns)
             total += charge_max(flow, market)
         return total
+
+    def _carry(self, flow: Flow, market: LiveMarket, now_ns: int) -> None:
+        """Add what accrued since the last report to the allowance, in nano-hashes."""
+        accrue(flow, market, now_ns)
+        value = flow.accrued_value * market.lot_hashrate
+        flow.allowance += flow.accrued * market.lot_hashrate
+        flow.value += value
+        flow.bid.exposure += value
+        flow.bid.accrued_value -= flow.accrued_value
+        flow.accrued = 0
+        flow.accrued_value = 0
 
     # --------------------------------------------------------------------------------------------------------- restoring
 
@@ -388,9 +397,9 @@ class Flows:
         flows = len(bid.flows) + len(bid.closing)
         cost_max = (bid.escrow - flows) * BPS // (BPS + market.buyer_fee_bps)
         left = ((cost_max - flows + 1) * market.den - 1) // market.num - bid.exposure
-        if left <= 0:
-            return 0
-        return left // (bid.price * bid.assigned * market.lot_hashrate)
+        # in lots x ns again, which divides as exactly
+        left = left // market.lot_hashrate - bid.accrued_value
+        return left // (bid.price * bid.assigned) if left > 0 else 0
 
     def schedule(self, bid: Bid, market: LiveMarket, now_ns: int) -> None:
         """Put the instant on the agenda at which the bid is to be stopped.
@@ -432,9 +441,8 @@ def accrue(flow: Flow, market: LiveMarket, now_ns: int) -> None:
     """Add the allowance of the time since the flow was last looked at, at what its bid paid then."""
     if flow.speed and now_ns > flow.since_ns:
         clock = clock_of(flow.bid, market, now_ns)
-        rate = flow.speed * market.lot_hashrate
-        flow.allowance += rate * (now_ns - flow.since_ns)
-        flow.value += rate * (clock - flow.clock)
+        flow.accrued += flow.speed * (now_ns - flow.since_ns)
+        flow.accrued_value += flow.speed * (clock - flow.clock)
         flow.since_ns = now_ns
         flow.clock = clock
 

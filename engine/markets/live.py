@@ -16,8 +16,8 @@ from engine.limits import BPS, DAY_SECONDS, FEE_MAX_BPS, MONEY_MAX_MSAT, SECOND_
 from engine.markets.dated import LOT_HASHRATE_MAX, TICK_LOT_MSAT_MAX, is_step, is_symbol, is_text
 from engine.types import LiveSpec, MarketState, Peg, Pricing
 
-NO_LIMIT: Final = 2**41
-"""The size of a bid without a limit, in lots: more than any limit (qty_max_lots)."""
+NO_LIMIT: Final = 2**59
+"""The size of a bid without a limit, in lots: more than all asks can offer (live_orders_max x qty_max_lots)."""
 NANO: Final = 10**9
 SPAN_MAX_NS: Final = 400 * DAY_SECONDS * SECOND_NS
 
@@ -70,6 +70,7 @@ class Bid(Standing):
     """A standing bid. ``price`` is what it pays now, ``remaining`` its limit (NO_LIMIT without one)."""
 
     __slots__ = (
+        "accrued_value",
         "budget",
         "cap",
         "closing",
@@ -79,6 +80,7 @@ class Bid(Standing):
         "exposure_clock",
         "floor",
         "flows",
+        "heard",
         "offset",
         "peg",
         "price_clock",
@@ -130,12 +132,16 @@ class Bid(Standing):
         # the integral of its price over time, in ticks x ns, as it stood at price_clock_ns
         self.price_clock: int = 0
         self.price_clock_ns: int = ts_ns
-        # the value of all its flows together, as it stood when what it pays by (see clock_of) was exposure_clock
+        # of all its flows together the value, and what accrued after their last reports, in ticks x lots x ns, as it stood when
+        # what it pays by (see clock_of) was exposure_clock
         self.exposure: int = 0
+        self.accrued_value: int = 0
         self.exposure_clock: int = 0
         # when it is on the agenda to be stopped; NEVER when it is not
         self.stop_ns: int = NEVER
         self.stopped: bool = False
+        # whether a flow of it was reported since it was placed or last resumed
+        self.heard: bool = False
 
 
 @mypyc_attr(acyclic=True)
@@ -164,6 +170,8 @@ class Flow:
     """``speed`` lots from an ask to a bid; 0 once it has ended and waits for its last report."""
 
     __slots__ = (
+        "accrued",
+        "accrued_value",
         "allowance",
         "ask",
         "bid",
@@ -191,9 +199,13 @@ class Flow:
         self.started_ns: int = now_ns
         # 0 while it runs; with speed 0 it waits for its last report
         self.ended_ns: int = 0
-        # accrued and neither paid nor forfeited, as it stood at since_ns, when the integral of prices was clock
+        # accrued and neither paid nor forfeited by the last report
         self.allowance: int = 0
         self.value: int = 0
+        # accrued after it, in lots x ns and ticks x lots x ns, as it stood at since_ns, when the integral of prices was clock:
+        # numbers that mostly fit a machine word
+        self.accrued: int = 0
+        self.accrued_value: int = 0
         self.since_ns: int = now_ns
         self.clock: int = clock
         # proven and paid so far
@@ -313,6 +325,6 @@ def clock_of(bid: Bid, market: LiveMarket, now_ns: int) -> int:
 
 
 def charge_max(flow: Flow, market: LiveMarket) -> int:
-    """msat that the flow, accrued to now, can still cost its buyer, fee included: the charge for all of its allowance."""
+    """msat that the flow can still cost its buyer, fee included: the charge for all of its allowance, as of the last report."""
     cost = (flow.paid_value + flow.value) * market.num // market.den
     return cost - flow.cost + cost * market.buyer_fee_bps // BPS - flow.buyer_fee
