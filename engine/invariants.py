@@ -201,6 +201,7 @@ def _check_crossing(market: LiveMarket) -> None:
     standing = [o for o in market.orders.values() if not (isinstance(o, Bid) and o.stopped)]
     for order in standing:
         assert order.assigned_before == UNTOUCHED, f"{symbol}: order {order.order_id} is in the middle of a change"
+        assert order.pending == 0, f"{symbol}: flows of order {order.order_id} are behind"
         assert not order.ended, f"{symbol}: order {order.order_id} has ended and stands"
     bids = sorted((o for o in standing if o.is_buy), key=best_first)
     asks = sorted((o for o in standing if not o.is_buy), key=best_first)
@@ -293,6 +294,7 @@ def _check_flows(engine: Engine, market: LiveMarket) -> None:
             owed += cost - flow.cost + cost * market.spec.buyer_fee_bps // BPS - flow.buyer_fee
         assert owed <= bid.escrow, f"{symbol}: bid {bid.order_id} can owe {owed} of {bid.escrow} msat"
         accrued = bid.accrued_value + bid.assigned * (clock_of(bid, market, engine.ts_ns) - bid.exposure_clock)
+        assert bid.exposed_lots * market.lot_hashrate >= bid.exposure, f"{symbol}: bid {bid.order_id} is exposed by more"
         assert bid.exposure + market.lot_hashrate * accrued == exposure, (
             f"{symbol}: bid {bid.order_id} is exposed by {exposure}"
         )

@@ -125,6 +125,7 @@ class _Bid(Struct, array_like=True):
     price_clock: str
     price_clock_ns: int
     exposure: str
+    exposed_lots: str
     accrued_value: str
     exposure_clock: str
     stop_ns: int
@@ -641,6 +642,7 @@ def _bid(bid: Bid) -> _Bid:
         str(bid.price_clock),
         bid.price_clock_ns,
         str(bid.exposure),
+        str(bid.exposed_lots),
         str(bid.accrued_value),
         str(bid.exposure_clock),
         bid.stop_ns,
@@ -736,6 +738,7 @@ def _restore_bid(engine: Engine, market: LiveMarket, row: _Bid) -> Bid:
     bid.price_clock = int(row.price_clock)
     bid.price_clock_ns = row.price_clock_ns
     bid.exposure = int(row.exposure)
+    bid.exposed_lots = int(row.exposed_lots)
     bid.accrued_value = int(row.accrued_value)
     bid.exposure_clock = int(row.exposure_clock)
     bid.stop_ns = row.stop_ns

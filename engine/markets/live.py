@@ -10,7 +10,7 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from engine.accounts import Account, Listing, Standing
-from engine.crossing import Crossing
+from engine.crossing import UNTOUCHED, Crossing
 from engine.due import NEVER
 from engine.limits import BPS, DAY_SECONDS, FEE_MAX_BPS, MONEY_MAX_MSAT, SECOND_NS, Limits
 from engine.markets.dated import LOT_HASHRATE_MAX, TICK_LOT_MSAT_MAX, is_step, is_symbol, is_text
@@ -76,6 +76,7 @@ class Bid(Standing):
         "closing",
         "edited_ns",
         "escrow",
+        "exposed_lots",
         "exposure",
         "exposure_clock",
         "floor",
@@ -89,6 +90,7 @@ class Bid(Standing):
         "spent",
         "stop_ns",
         "stopped",
+        "touched",
         "url",
         "worker",
     )
@@ -137,6 +139,10 @@ class Bid(Standing):
         self.exposure: int = 0
         self.accrued_value: int = 0
         self.exposure_clock: int = 0
+        # exposure in ticks x lots x ns, rounded up
+        self.exposed_lots: int = 0
+        # whether the change that is under way may have changed how long the budget lasts
+        self.touched: bool = False
         # when it is on the agenda to be stopped; NEVER when it is not
         self.stop_ns: int = NEVER
         self.stopped: bool = False
@@ -187,6 +193,7 @@ class Flow:
         "seller_fee",
         "since_ns",
         "speed",
+        "speed_before",
         "started_ns",
         "value",
     )
@@ -196,6 +203,8 @@ class Flow:
         self.bid: Bid = bid
         self.ask: Ask = ask
         self.speed: int = 0
+        # before the change that is under way; UNTOUCHED if that has not touched it
+        self.speed_before: int = UNTOUCHED
         self.started_ns: int = now_ns
         # 0 while it runs; with speed 0 it waits for its last report
         self.ended_ns: int = 0
@@ -241,6 +250,7 @@ class LiveMarket(Listing):
         "on_margin",
         "on_top",
         "orders",
+        "per_msat",
         "price_max",
         "price_min",
         "seller_fee_bps",
@@ -269,6 +279,8 @@ class LiveMarket(Listing):
         # msat of one nano-hash at one tick, as a reduced fraction
         self.num: int = num // a
         self.den: int = den // a
+        # ticks x lots x ns that one msat pays for, rounded down
+        self.per_msat: int = self.den // self.num // spec.lot_hashrate
         self.is_uniform: bool = spec.pricing is Pricing.UNIFORM
         # all that are open, and how many flows run or wait for their last report
         self.orders: dict[int, Bid | Ask] = {}
