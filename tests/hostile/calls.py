@@ -103,7 +103,10 @@ PRIVATE: Final[dict[str, dict[str, Any]]] = {
     "revoke_key": {"key": "k-0123456789abcdef"},
 }
 READ_METHODS: Final = frozenset(
-    {"logout", "resume", "order", "orders", "balances", "positions", "deliveries", "fills", "live.orders", "live.flows", "pools"}
+    {
+        *("logout", "resume", "order", "orders", "balances", "positions", "deliveries", "fills"),
+        *("live.orders", "live.flows", "pools"),
+    }
 )
 """What a key that may only read may call."""
 
