@@ -59,6 +59,19 @@ class ServerConfig(Section, frozen=True):
     """When the exchange stops, sockets that are logged in have so long to cancel what must not stay."""
 
 
+class NiceHashConfig(Section, frozen=True):
+    """NiceHash's API over the live markets, on a port of its own (docs/NICEHASH.md). Certificates, proxies and
+    ``allow_plain_remote`` are the server's."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Port = 8766
+    connections_max: Annotated[int, Meta(ge=1, le=100_000)] = 256
+    connections_per_ip_max: Positive = 64
+    requests_max: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    """Requests that may wait for their answer at a time."""
+
+
 class SessionConfig(Section, frozen=True):
     """What one connection may do, and for how long it may be silent."""
 
@@ -144,6 +157,7 @@ class Config(Section, frozen=True):
     listings: tuple[Listing, ...] = ()
     snapshot: SnapshotConfig = SnapshotConfig()
     log: LogConfig = LogConfig()
+    nicehash: NiceHashConfig = NiceHashConfig()
 
 
 def parse(text: str, source: str = CONFIG_FILE) -> Config:
@@ -192,6 +206,13 @@ def check(config: Config) -> None:
             f"server.host: {server.host!r} is not loopback, and plain sockets would carry logins in the clear; "
             "set server.tls_certificate and server.tls_key, or server.allow_plain_remote = true"
         )
+    if config.nicehash.enabled and not (
+        server.tls_certificate or server.allow_plain_remote or is_loopback(config.nicehash.host)
+    ):
+        raise ConfigError(
+            f"nicehash.host: {config.nicehash.host!r} is not loopback, and plain sockets would show balances and orders to "
+            "everybody on the way; set server.tls_certificate and server.tls_key, or server.allow_plain_remote = true"
+        )
     terms = config.terms
     if 2 * terms.collar_bps * BPS > terms.bond_bps * (BPS - terms.collar_bps):
         most = terms.bond_bps * BPS // (2 * BPS + terms.bond_bps)
@@ -210,6 +231,16 @@ def check(config: Config) -> None:
             )
     if config.session.idle_ms <= config.session.heartbeat_ms:
         raise ConfigError("session.idle_ms: must be longer than session.heartbeat_ms")
+
+
+def client_address(peer: str, forwarded_for: str, proxies: frozenset[str]) -> str:
+    """The client's address: the peer's, or what a trusted proxy says last. One that names no address speaks for itself."""
+    peer = peer.removeprefix("::ffff:")  # IPv4, seen through a door that takes both
+    if peer in proxies:
+        named = forwarded_for.rpartition(",")[2].strip()
+        if is_address(named):
+            return named
+    return peer
 
 
 def is_address(text: str) -> bool:
@@ -267,6 +298,14 @@ collar_bps = 800                # orders further from the reference price are re
 band_bps = 1000
 tolerance_bps = 300
 penalty_bps = 500
+
+[nicehash]                      # NiceHash's API over the live markets; TLS and proxies as for [server]
+enabled = false
+host = "127.0.0.1"
+port = 8766
+connections_max = 256
+connections_per_ip_max = 64
+requests_max = 64               # that wait for their answer at a time
 
 [snapshot]                      # by another process, while trading goes on; whichever comes first
 every_entries = 1000000
