@@ -1,11 +1,12 @@
 """Who has what: accounts, their positions and their orders. Data, and no rules: those are in ledger, risk and matching."""
 
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from mypy_extensions import mypyc_attr
 
 from engine.book import Resting
-from engine.events import Accepted, BalanceChanged, Rejected
+from engine.crossing import Slot
+from engine.events import Accepted, AskPlaced, BalanceChanged, BidPlaced, BidRefilled, Rejected
 from engine.limits import CLIENT_ORDER_ID_CHARS_MAX
 from engine.members import BUY, LIMIT, MARKET, ORDER_OPEN, SELL
 from engine.types import FIRST_ACCOUNT, OrderStatus, OrderType, PostOnly, SelfTradePrevention, TimeInForce
@@ -49,12 +50,15 @@ class Account:
         "balance",
         "destinations",
         "event_seq",
+        "flows",
         "held",
         "latest",
         "latest_position",
+        "live",
         "name",
         "orders",
         "outcomes",
+        "pools",
         "positions",
     )
 
@@ -70,9 +74,28 @@ class Account:
         # the market that it traded in last, and its position there
         self.latest: Listing | None = None
         self.latest_position: Position | None = None
-        # first outcome by client_order_id, and of transfers by "transfer:" + transfer_id
-        self.outcomes: dict[str, Order | Rejected | BalanceChanged] = {}
+        # first outcome by client_order_id, of transfers by "transfer:" + transfer_id, of refills by "refill:" + refill_id
+        self.outcomes: dict[str, Order | Rejected | BalanceChanged | BidPlaced | AskPlaced | BidRefilled] = {}
         self.destinations: dict[str, tuple[str, str]] = {}
+        # open orders of live markets
+        self.live: dict[int, Standing] = {}
+        # flows (engine.markets.live.Flow) that it buys or sells and that are not done with
+        self.flows: dict[int, Any] = {}
+        self.pools: dict[int, Pool] = {}
+
+
+class Pool:
+    """A mining pool that an account gave a name; bids copy its ``url`` and ``worker``."""
+
+    __slots__ = ("algorithm", "name", "password", "pool_id", "url", "worker")
+
+    def __init__(self, pool_id: int, name: str, algorithm: str, url: str, worker: str, password: str) -> None:
+        self.pool_id: int = pool_id
+        self.name: str = name
+        self.algorithm: str = algorithm
+        self.url: str = url
+        self.worker: str = worker
+        self.password: str = password
 
 
 class Accounts:
@@ -121,6 +144,43 @@ class Accounts:
     def items(self) -> list[tuple[int, Account]]:
         """All of them, with their ids. O(accounts)."""
         return [(account.account_id, account) for account in self._by_id if account is not None]
+
+
+@mypyc_attr(acyclic=True)
+class Standing(Slot):
+    """An order of a live market. It stands until somebody ends it."""
+
+    __slots__ = ("account", "client_order_id", "ended", "expires_ns", "forget", "listing", "shade", "ts_ns")
+
+    def __init__(
+        self,
+        order_id: int,
+        account: Account,
+        listing: Listing,
+        is_buy: bool,
+        price: int,
+        size: int,
+        expires_ns: int,
+        client_order_id: str,
+        ts_ns: int,
+    ) -> None:
+        super().__init__(order_id, is_buy, price, size)
+        self.account: Account = account
+        self.listing: Listing = listing
+        # 0: until it is canceled
+        self.expires_ns: int = expires_ns
+        self.client_order_id: str = client_order_id
+        self.ts_ns: int = ts_ns
+        self.ended: bool = False
+        # its place in the crossing without the bids that follow the margin, while there are such bids
+        self.shade: Slot | None = None
+        # its client_order_id outlived its time while it stood: forget it when it ends
+        self.forget: bool = False
+
+    @property
+    def market(self) -> str:
+        """The market's symbol."""
+        return self.listing.symbol
 
 
 @mypyc_attr(acyclic=True)
@@ -210,6 +270,10 @@ class Order(Resting):
     def market(self) -> str:
         """The market's symbol."""
         return self.listing.symbol
+
+
+Outcome: TypeAlias = Order | Rejected | BalanceChanged | BidPlaced | AskPlaced | BidRefilled
+"""What was first said to a command that carries the client's own id; an order stands for how it was accepted."""
 
 
 def is_client_order_id(text: str) -> bool:

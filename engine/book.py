@@ -202,6 +202,27 @@ class Book:
                 order = order.next
         return orders
 
+    def best(self, is_buy: bool) -> Resting | None:
+        """The first order of a side."""
+        levels = self.bids if is_buy else self.asks
+        return levels[-1].head if levels else None
+
+    def after(self, order: Resting) -> Resting | None:
+        """Who comes next on the order's side: behind it at its price, or at the next worse one. O(1) or O(log levels)."""
+        if order.next is not None:
+            return order.next
+        levels = self.bids if order.is_buy else self.asks
+        where = _search(levels, order.is_buy, order.price)
+        return levels[where - 1].head if where else None
+
+    def before(self, order: Resting) -> Resting | None:
+        """Who comes just before the order on its side. O(1) or O(log levels)."""
+        if order.prev is not None:
+            return order.prev
+        levels = self.bids if order.is_buy else self.asks
+        where = _search(levels, order.is_buy, order.price) + 1
+        return levels[where].tail if where < len(levels) else None
+
     def levels_from_best(self, is_buy: bool, limit: int) -> Iterator[Level]:
         """The levels that an order (a buy or not) could take down to its price ``limit``, best first; O(1) each."""
         for level in reversed(self.asks if is_buy else self.bids):

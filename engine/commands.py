@@ -104,7 +104,10 @@ class PlaceBid(Struct, frozen=True, array_like=True, gc=False, tag=6):
 
 
 class PlaceAsk(Struct, frozen=True, array_like=True, gc=False, tag=7):
-    """Offer ``speed`` lots of hashrate in a live market for at least ``price`` ticks. ``expires_ns`` 0: until it is canceled."""
+    """Offer ``speed`` lots of hashrate in a live market for at least ``price`` ticks.
+
+    Answered by AskPlaced or Rejected. ``expires_ns`` 0: until it is canceled.
+    """
 
     account: int
     market: str
@@ -158,7 +161,7 @@ class SavePool(Struct, frozen=True, array_like=True, gc=False, tag=11):
     algorithm: str
     url: str
     worker: str
-    password: str = "x"
+    password: str = "x"  # noqa: S105  what pools take that ask for none
 
 
 class DeletePool(Struct, frozen=True, array_like=True, gc=False, tag=12):

@@ -5,33 +5,43 @@ Each handler reads, decides, then changes: a command is applied whole or refused
 :mod:`engine.events`, the precedence of refusals in :mod:`engine.rejects`.
 """
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, cast
 
 from msgspec.structs import astuple
 
 from engine import due as agenda
-from engine.accounts import Account, Accounts, Order, answer_of, first_answer, is_client_order_id, keep_answer
+from engine.accounts import Account, Order, Pool, answer_of, is_client_order_id, keep_answer
+from engine.answers import CLOSED_FOR_PLACING, Answers, is_destination
 from engine.book import Resting
 from engine.commands import (
     Amend,
+    AmendAsk,
+    AmendBid,
     Cancel,
     CancelAll,
     CreateAccount,
+    DeletePool,
     Deposit,
     Entry,
+    ListLive,
     ListMarket,
     Place,
+    PlaceAsk,
+    PlaceBid,
+    RefillBid,
+    ReportFlow,
     ReportWork,
+    SavePool,
     SetDestination,
+    SetIndex,
     SetMarketState,
     Settle,
     Tick,
     Withdraw,
 )
 from engine.delivery import Delivering
-from engine.due import NEVER, Due
+from engine.due import NEVER
 from engine.events import (
     Accepted,
     AccountCreated,
@@ -39,22 +49,24 @@ from engine.events import (
     BalanceChanged,
     DestinationSet,
     Event,
+    LiveListed,
     MarketListed,
     MarketStateChanged,
+    PoolDeleted,
+    PoolSaved,
     Rejected,
-    replace,
 )
 from engine.limits import (
-    CLIENT_ORDER_ID_CHARS_MAX,
     MONEY_MAX_MSAT,
     NAME_CHARS_MAX,
     SHARES_MAX,
     URL_CHARS_MAX,
     WORK_MAX_HASHES,
-    WORKER_CHARS_MAX,
     Limits,
 )
+from engine.live import Live
 from engine.markets.dated import Delivery, Market, broken_rule, waited_hashes
+from engine.markets.live import LiveMarket, broken_live_rule
 from engine.matching import Matching
 from engine.members import (
     BUY,
@@ -75,11 +87,11 @@ from engine.rejects import RejectCode
 from engine.risk import fillable, post_only_price, reducible, unit_hold
 from engine.types import (
     FEES_ACCOUNT,
-    FIRST_ACCOUNT,
     INSURANCE_ACCOUNT,
     BalanceReason,
     CancelReason,
     DeliveryState,
+    EndReason,
     MarketState,
     OrderStatus,
     OrderType,
@@ -88,15 +100,6 @@ from engine.types import (
     Side,
     TimeInForce,
 )
-
-URL_SCHEMES: Final = ("stratum+tcp://", "stratum+ssl://")
-
-_CLOSED_FOR_PLACING: Final = {
-    MarketState.CANCEL_ONLY: RejectCode.MARKET_CANCEL_ONLY,
-    MARKET_HALTED: RejectCode.MARKET_HALTED,
-    MarketState.CLOSED: RejectCode.MARKET_CLOSED,
-}
-
 
 # All fields of a Struct at once: compiled, reading them one by one takes several times as long.
 _entry_fields: Final = cast("Callable[[Entry], tuple[Any, int, Any, int]]", astuple)
@@ -112,40 +115,28 @@ _CANCEL: Final = Cancel
 _AMEND: Final = Amend
 
 
-class Engine:
+TRANSFER: Final = "transfer:"
+"""Marks transfer ids among the remembered outcomes."""
+
+
+class Engine(Answers):
     """The whole state of the exchange, and the one function that changes it."""
 
     def __init__(self, limits: Limits | None = None) -> None:
-        self.limits: Limits = limits if limits is not None else Limits()
+        super().__init__(limits)
         self.orders_max: int = self.limits.orders_max
         self.orders_per_account_max: int = self.limits.orders_per_account_max
-        self.client_order_ids_max: int = self.limits.client_order_ids_per_account_max
-        self.seq: int = 0
         # seq as the very object that the entry has: what the order that it places is filed under
         self.seq_object: Any = 0
-        self.ts_ns: int = 0
-        self.fees: Account = Account(FEES_ACCOUNT, "fees")
-        self.insurance: Account = Account(INSURANCE_ACCOUNT, "insurance")
-        self.accounts: Accounts = Accounts()
-        self.accounts.add(self.fees)
-        self.accounts.add(self.insurance)
         self.names: dict[str, int] = {"fees": FEES_ACCOUNT, "insurance": INSURANCE_ACCOUNT}
-        self.next_account: int = FIRST_ACCOUNT
-        self.markets: dict[str, Market] = {}
         # the market of the last order: most likely that of the next
         self.latest: Market | None = None
         self.deliveries: dict[int, Delivery] = {}
         # deposits minus withdrawals: what all money in the engine must add up to
         self.deposited: int = 0
-        self.due: Due = Due()
-        # when the oldest outcome is to be forgotten; NEVER when there is none
-        self._forget_ns: int = NEVER
-        # every remembered outcome, oldest first: an order knows its time, account and key, others come with
-        # (placed_ns, account, key)
-        self.remembered: deque[Order | tuple[int, int, str]] = deque()
-        self._queue: Callable[[Order | tuple[int, int, str]], None] = self.remembered.append
         self.matching: Matching = Matching(self.fees, self.due)
         self.delivering: Delivering = Delivering(self.accounts, self.markets, self.deliveries, self.insurance, self.due)
+        self.live: Live = Live(self)
         self._handlers: dict[type, Callable[[Any, bool, list[Event]], None]] = {
             Place: self._place,
             Amend: self._amend,
@@ -159,6 +150,16 @@ class Engine:
             SetMarketState: self._set_market_state,
             ReportWork: self._report_work,
             Settle: self._settle,
+            PlaceBid: self.live.place_bid,
+            PlaceAsk: self.live.place_ask,
+            AmendBid: self.live.amend_bid,
+            AmendAsk: self.live.amend_ask,
+            RefillBid: self.live.refill_bid,
+            ReportFlow: self.live.report_flow,
+            SetIndex: self.live.set_index,
+            ListLive: self._list_live,
+            SavePool: self._save_pool,
+            DeletePool: self._delete_pool,
             Tick: self._tick,
         }
 
@@ -176,8 +177,8 @@ class Engine:
         out: list[Event] = []
         if self.due.next_ns <= ts_ns:
             self._run_due(ts_ns, out)
-        if self._forget_ns <= ts_ns:
-            self._forget(ts_ns)
+        if self.forget_ns <= ts_ns:
+            self.forget(ts_ns)
         self.seq = seq
         self.seq_object = seq_object
         self.ts_ns = ts_ns
@@ -207,60 +208,17 @@ class Engine:
     def _run_due(self, ts_ns: int, out: list[Event]) -> None:
         due = self.due
         while due.next_ns <= ts_ns:
-            _, kind, key = due.pop()
+            due_ns, kind, key = due.pop()
             if kind == agenda.EXPIRY:
                 self._end(self.matching.expiring[int(key)], CancelReason.EXPIRED, OrderStatus.EXPIRED, out)
             elif kind == agenda.GATE:
                 self._gate(self.markets[str(key)], out)
             elif kind == agenda.START:
                 self.delivering.start(self.markets[str(key)], out)
-            else:
+            elif kind == agenda.SETTLEMENT:
                 self.delivering.settle(self.markets[str(key)], 0, out)
-
-    def _remember(self, account: Account, key: str, outcome: Order | Rejected | BalanceChanged, ts_ns: int) -> None:
-        account.outcomes[key] = outcome
-        if self._forget_ns == NEVER:
-            self._forget_ns = ts_ns + self.limits.client_order_id_ns
-        self._queue(outcome if isinstance(outcome, Order) else (ts_ns, account.account_id, key))
-
-    def _forget(self, ts_ns: int) -> None:
-        remembered = self.remembered
-        while self._forget_ns <= ts_ns:
-            _, account_id, key = memory(remembered.popleft())
-            outcomes = self.accounts[account_id].outcomes
-            outcome = outcomes[key]
-            if isinstance(outcome, Order) and outcome.status is ORDER_OPEN:
-                outcome.forget = True
             else:
-                del outcomes[key]
-            self._forget_ns = memory(remembered[0])[0] + self.limits.client_order_id_ns if remembered else NEVER
-
-    def recall(self, remembered: list[Order | tuple[int, int, str]]) -> None:
-        """Remember what a snapshot tells of, oldest first, after what is there. The accounts know the outcomes already."""
-        if remembered and not self.remembered:
-            self._forget_ns = memory(remembered[0])[0] + self.limits.client_order_id_ns
-        self.remembered.extend(remembered)
-
-    # --------------------------------------------------------------------------------------------------------- refusals
-
-    def _refuse(
-        self,
-        out: list[Event],
-        code: RejectCode,
-        bound: int = 0,
-        account: Account | None = None,
-        order_id: int = 0,
-        client_order_id: str = "",
-        market: str = "",
-    ) -> Rejected:
-        account_id = account_seq = 0
-        if account is not None:
-            account.event_seq += 1
-            account_seq = account.event_seq
-            account_id = account.account_id
-        rejected = Rejected(account_id, account_seq, code, bound, order_id, client_order_id, market)
-        out.append(rejected)
-        return rejected
+                self.live.fell_due(kind, int(key), due_ns, out)
 
     # ----------------------------------------------------------------------------------------------------------- orders
 
@@ -281,17 +239,17 @@ class Engine:
         ) = _place_fields(command)
         account = self.accounts.get(account_id)
         if account is None:
-            self._refuse(out, RejectCode.ACCOUNT_UNKNOWN, 0, None, 0, key, symbol)
+            self.refuse(out, RejectCode.ACCOUNT_UNKNOWN, 0, None, 0, key, symbol)
             return
         ts_ns = self.ts_ns
         if late:
-            return self._refuse_place(RejectCode.DEADLINE_PASSED, ts_ns, account, key, symbol, out)
+            return self.refuse_new(RejectCode.DEADLINE_PASSED, ts_ns, account, key, symbol, out)
         market = self.latest
         if market is None or market.state is not MARKET_OPEN or market.symbol != symbol:
             market = self.markets.get(symbol)
             if market is None or market.state is not MARKET_OPEN:
-                code = RejectCode.MARKET_UNKNOWN if market is None else _CLOSED_FOR_PLACING[market.state]
-                return self._refuse_place(code, 0, account, key, symbol, out)
+                code = self._no_market(symbol) if market is None else CLOSED_FOR_PLACING[market.state]
+                return self.refuse_new(code, 0, account, key, symbol, out)
             self.latest = market
         is_buy = side is BUY
         is_limit = order_type is LIMIT
@@ -301,12 +259,12 @@ class Engine:
             # a closer look, out of the way of the usual order
             refusal = self._wrong_field(market, is_limit, price, qty, lifetime, post_only, expires_ns)
             if refusal is not None:
-                return self._refuse_place(refusal[0], refusal[1], account, key, symbol, out)
+                return self.refuse_new(refusal[0], refusal[1], account, key, symbol, out)
             if not is_limit:
                 price = market.band_price(is_buy)
         hold = unit_hold(market, is_buy, price, reduce_only)
         if hold * qty > MONEY_MAX_MSAT or price * qty > market.terms.price_qty_max:
-            return self._refuse_place(RejectCode.NOTIONAL_TOO_LARGE, MONEY_MAX_MSAT, account, key, symbol, out)
+            return self.refuse_new(RejectCode.NOTIONAL_TOO_LARGE, MONEY_MAX_MSAT, account, key, symbol, out)
         matching = self.matching
         orders = account.orders
         if may_rest and (len(orders) >= self.orders_per_account_max or matching.open_orders >= self.orders_max):
@@ -314,28 +272,28 @@ class Engine:
                 code, bound = RejectCode.ORDERS_PER_ACCOUNT_FULL, self.orders_per_account_max
             else:
                 code, bound = RejectCode.ORDERS_FULL, self.orders_max
-            return self._refuse_place(code, bound, account, key, symbol, out)
+            return self.refuse_new(code, bound, account, key, symbol, out)
         if reduce_only:
             left = reducible(account, market, is_buy, None)
             if qty > left:
-                return self._refuse_place(RejectCode.REDUCE_ONLY_EXCEEDED, max(left, 0), account, key, symbol, out)
+                return self.refuse_new(RejectCode.REDUCE_ONLY_EXCEEDED, max(left, 0), account, key, symbol, out)
         book = market.book
         if post_only is not POST_ONLY_OFF:
             slid = post_only_price(market, is_buy, price, post_only)
             if slid == 0:
                 best = book.best_ask if is_buy else book.best_bid
-                return self._refuse_place(RejectCode.POST_ONLY_WOULD_TAKE, best, account, key, symbol, out)
+                return self.refuse_new(RejectCode.POST_ONLY_WOULD_TAKE, best, account, key, symbol, out)
             if slid != price:
                 price = slid
                 hold = unit_hold(market, is_buy, price, reduce_only)
         balance = account.balance
         held = account.held + hold * qty
         if held > balance:
-            return self._refuse_place(RejectCode.FUNDS_INSUFFICIENT, balance - account.held, account, key, symbol, out)
+            return self.refuse_new(RejectCode.FUNDS_INSUFFICIENT, balance - account.held, account, key, symbol, out)
         if lifetime is FOK:
             found = fillable(account, market, is_buy, price, qty, prevention)
             if found < qty:
-                return self._refuse_place(RejectCode.FILL_OR_KILL_UNFILLABLE, found, account, key, symbol, out)
+                return self.refuse_new(RejectCode.FILL_OR_KILL_UNFILLABLE, found, account, key, symbol, out)
         order = Order(
             self.seq_object,
             account,
@@ -363,10 +321,10 @@ class Engine:
                 or outcomes.setdefault(key, order) is not order
             ):
                 # a repeat, no id, or one too many: which of them is found there
-                return self._refuse_place(RejectCode.CLIENT_ORDER_IDS_FULL, 0, account, key, symbol, out)
-            if self._forget_ns == NEVER:
-                self._forget_ns = ts_ns + self.limits.client_order_id_ns
-            self._queue(order)
+                return self.refuse_new(RejectCode.CLIENT_ORDER_IDS_FULL, 0, account, key, symbol, out)
+            if self.forget_ns == NEVER:
+                self.forget_ns = ts_ns + self.limits.client_order_id_ns
+            self.queue(order)
 
         # every check has passed
         account.event_seq = order.account_seq
@@ -445,26 +403,6 @@ class Engine:
             return RejectCode.QTY_TOO_LARGE, market.qty_max
         return None
 
-    def _refuse_place(self, code: RejectCode, bound: int, account: Account, key: str, symbol: str, out: list[Event]) -> None:
-        """Refuse an order, unless it is a repeat; before ``code`` come the refusals of its client order id."""
-        if not key:
-            self._refuse(out, code, bound, account, 0, key, symbol)
-            return
-        outcomes = account.outcomes
-        first = outcomes.get(key)
-        if first is not None:
-            out.append(_repeat(first, account))
-            return
-        if not is_client_order_id(key):
-            self._refuse(out, RejectCode.CLIENT_ORDER_ID_INVALID, CLIENT_ORDER_ID_CHARS_MAX, account, 0, key, symbol)
-            return
-        full = len(outcomes) >= self.client_order_ids_max
-        if full and code is not RejectCode.DEADLINE_PASSED:
-            code, bound = RejectCode.CLIENT_ORDER_IDS_FULL, self.client_order_ids_max
-        rejected = self._refuse(out, code, bound, account, 0, key, symbol)
-        if not full:
-            self._remember(account, key, rejected, self.ts_ns)
-
     def _enter(self, order: Order, account: Account, market: Market, may_rest: bool, ts_ns: int, out: list[Event]) -> int:
         """Let an order walk the book, then rest, cancel or finish what remains; returns the quantity that rests."""
         if not self.matching.walk(order, market, ts_ns, out):
@@ -505,7 +443,7 @@ class Engine:
                 refusal = self._amend_checked(order, account, price, qty, out)
         if refusal is not None:
             symbol = order.market if order is not None else ""
-            self._refuse(out, refusal[0], refusal[1], account, order_id, client_order_id, symbol)
+            self.refuse(out, refusal[0], refusal[1], account, order_id, client_order_id, symbol)
 
     def _amend_checked(
         self, order: Order, account: Account, price: int, qty: int, out: list[Event]
@@ -513,7 +451,7 @@ class Engine:
         """Amend the order, or say why not: the code and its bound."""
         market = market_of(order)
         if market.state is not MARKET_OPEN:
-            return _CLOSED_FOR_PLACING[market.state], 0
+            return CLOSED_FOR_PLACING[market.state], 0
         if price and price < market.price_min:
             return RejectCode.PRICE_TOO_LOW, market.price_min
         if price > market.price_max:
@@ -641,7 +579,14 @@ class Engine:
         else:
             order = self._find(account, order_id, client_order_id)
             if order is None:
-                code = RejectCode.ORDER_UNKNOWN
+                standing = self.live.find(account, order_id, client_order_id)
+                if standing is None:
+                    code = RejectCode.ORDER_UNKNOWN
+                elif self.live.cancel(standing, EndReason.REQUESTED, out):
+                    return
+                else:
+                    symbol = standing.market
+                    code = RejectCode.MARKET_HALTED
             else:
                 market = market_of(order)
                 if market.state is not MARKET_HALTED:
@@ -649,23 +594,23 @@ class Engine:
                     return
                 symbol = market.symbol
                 code = RejectCode.MARKET_HALTED
-        self._refuse(out, code, bound, account, order_id, client_order_id, symbol)
+        self.refuse(out, code, bound, account, order_id, client_order_id, symbol)
 
     def _cancel_all(self, command: CancelAll, late: bool, out: list[Event]) -> None:
         account = self.accounts.get(command.account)
-        market = self.markets.get(command.market)
+        state = self._state_of(command.market)
         code: RejectCode | None = None
         bound = 0
         if account is None:
             code = RejectCode.ACCOUNT_UNKNOWN
         elif late:
             code, bound = RejectCode.DEADLINE_PASSED, self.ts_ns
-        elif command.market and market is None:
+        elif command.market and state is None:
             code = RejectCode.MARKET_UNKNOWN
-        elif market is not None and market.state is MARKET_HALTED and not command.by_operator:
+        elif state is MARKET_HALTED and not command.by_operator:
             code = RejectCode.MARKET_HALTED
         if code is not None:
-            self._refuse(out, code, bound, account, 0, "", command.market)
+            self.refuse(out, code, bound, account, 0, "", command.market)
             return
         assert account is not None
         reason = CancelReason.OPERATOR if command.by_operator else CANCEL_REQUESTED
@@ -678,19 +623,31 @@ class Engine:
             if market_of(order).state is MARKET_HALTED and not command.by_operator:
                 continue
             self._end(order, reason, ORDER_CANCELED, out)
+        self.live.cancel_all(account, command, out)
+
+    def _state_of(self, symbol: str) -> MarketState | None:
+        """The state of a listed market of any kind."""
+        if symbol in self.markets:
+            return self.markets[symbol].state
+        live = self.live.markets.get(symbol)
+        return None if live is None else live.state
+
+    def _no_market(self, symbol: str) -> RejectCode:
+        """Why there is no dated market of that name."""
+        return RejectCode.MARKET_KIND_WRONG if symbol in self.live.markets else RejectCode.MARKET_UNKNOWN
 
     # --------------------------------------------------------------------------------------------- accounts and money
 
     def _create_account(self, command: CreateAccount, late: bool, out: list[Event]) -> None:
         name = command.name
         if not (0 < len(name) <= NAME_CHARS_MAX and name.isprintable() and name.strip() == name):
-            self._refuse(out, RejectCode.ACCOUNT_NAME_INVALID, NAME_CHARS_MAX)
+            self.refuse(out, RejectCode.ACCOUNT_NAME_INVALID, NAME_CHARS_MAX)
         elif name in self.names:
-            self._refuse(out, RejectCode.ACCOUNT_NAME_TAKEN, self.names[name])
+            self.refuse(out, RejectCode.ACCOUNT_NAME_TAKEN, self.names[name])
         elif len(self.accounts) >= self.limits.accounts_max:
-            self._refuse(out, RejectCode.ACCOUNTS_FULL, self.limits.accounts_max)
+            self.refuse(out, RejectCode.ACCOUNTS_FULL, self.limits.accounts_max)
         elif late:
-            self._refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns)
+            self.refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns)
         else:
             account = Account(self.next_account, name)
             self.next_account += 1
@@ -708,37 +665,24 @@ class Engine:
         """A deposit (``sign`` 1) or withdrawal (-1), at most once per transfer id."""
         account = self.accounts.get(account_id)
         if account is None:
-            self._refuse(out, RejectCode.ACCOUNT_UNKNOWN, 0, None, 0, transfer_id)
+            self.refuse(out, RejectCode.ACCOUNT_UNKNOWN, 0, None, 0, transfer_id)
             return
-        key = "transfer:" + transfer_id
-        first = account.outcomes.get(key)
-        if first is not None:
-            out.append(_repeat(first, account))
-            return
-        if not is_client_order_id(transfer_id):
-            bound = CLIENT_ORDER_ID_CHARS_MAX
-            self._refuse(out, RejectCode.CLIENT_ORDER_ID_INVALID, bound, account, 0, transfer_id)
-            return
-        full = len(account.outcomes) >= self.client_order_ids_max
-        refusal: tuple[RejectCode, int] | None = None
         available = account.balance - account.held
         room = MONEY_MAX_MSAT - self.deposited
+        code: RejectCode | None = None
+        bound = 0
         if late:
-            refusal = RejectCode.DEADLINE_PASSED, self.ts_ns
-        elif full:
-            bound = self.client_order_ids_max
-            self._refuse(out, RejectCode.CLIENT_ORDER_IDS_FULL, bound, account, 0, transfer_id)
-            return
+            code, bound = RejectCode.DEADLINE_PASSED, self.ts_ns
         elif not 0 < amount <= MONEY_MAX_MSAT:
-            refusal = RejectCode.AMOUNT_INVALID, MONEY_MAX_MSAT
+            code, bound = RejectCode.AMOUNT_INVALID, MONEY_MAX_MSAT
         elif sign > 0 and amount > room:
-            refusal = RejectCode.DEPOSITS_FULL, room
+            code, bound = RejectCode.DEPOSITS_FULL, room
         elif sign < 0 and amount > available:
-            refusal = RejectCode.BALANCE_INSUFFICIENT, available
-        if refusal is not None:
-            rejected = self._refuse(out, refusal[0], refusal[1], account, 0, transfer_id)
-            if not full:
-                self._remember(account, key, rejected, self.ts_ns)
+            code, bound = RejectCode.BALANCE_INSUFFICIENT, available
+        elif not self.is_new(account, transfer_id, TRANSFER):
+            code = RejectCode.CLIENT_ORDER_IDS_FULL
+        if code is not None:
+            self.refuse_new(code, bound, account, transfer_id, "", out, TRANSFER)
             return
         account.balance += sign * amount
         self.deposited += sign * amount
@@ -753,7 +697,7 @@ class Engine:
             account.held,
         )
         out.append(changed)
-        self._remember(account, key, changed, self.ts_ns)
+        self.remember(account, TRANSFER + transfer_id, changed, self.ts_ns)
 
     def _set_destination(self, command: SetDestination, late: bool, out: list[Event]) -> None:
         account = self.accounts.get(command.account)
@@ -765,15 +709,15 @@ class Engine:
         elif late:
             code, bound = RejectCode.DEADLINE_PASSED, self.ts_ns
         elif market is None:
-            code = RejectCode.MARKET_UNKNOWN
-        elif not _is_destination(command.url, command.worker):
+            code = self._no_market(command.market)
+        elif not is_destination(command.url, command.worker):
             code, bound = RejectCode.DESTINATION_INVALID, URL_CHARS_MAX
         elif (
             command.market not in account.destinations and len(account.destinations) >= self.limits.destinations_per_account_max
         ):
             code, bound = RejectCode.DESTINATIONS_FULL, self.limits.destinations_per_account_max
         if code is not None:
-            self._refuse(out, code, bound, account, 0, "", command.market)
+            self.refuse(out, code, bound, account, 0, "", command.market)
             return
         assert account is not None
         assert market is not None
@@ -791,37 +735,108 @@ class Engine:
                 delivery.worker = command.worker
                 self.delivering.tell(delivery, out)
 
+    def _save_pool(self, command: SavePool, late: bool, out: list[Event]) -> None:
+        account = self.accounts.get(command.account)
+        pool_id = command.pool_id or self.seq
+        texts = (command.name, command.algorithm)
+        code: RejectCode | None = None
+        bound = 0
+        if account is None:
+            code = RejectCode.ACCOUNT_UNKNOWN
+        elif late:
+            code, bound = RejectCode.DEADLINE_PASSED, self.ts_ns
+        elif command.pool_id and command.pool_id not in account.pools:
+            code = RejectCode.POOL_UNKNOWN
+        elif not is_destination(command.url, command.worker):
+            code, bound = RejectCode.DESTINATION_INVALID, URL_CHARS_MAX
+        elif not (all(0 < len(text) <= NAME_CHARS_MAX and text.isprintable() for text in texts)) or not (
+            len(command.password) <= NAME_CHARS_MAX and command.password.isprintable()
+        ):
+            code, bound = RejectCode.POOL_INVALID, NAME_CHARS_MAX
+        elif not command.pool_id and len(account.pools) >= self.limits.pools_per_account_max:
+            code, bound = RejectCode.POOLS_FULL, self.limits.pools_per_account_max
+        if code is not None:
+            self.refuse(out, code, bound, account)
+            return
+        assert account is not None
+        named = Pool(pool_id, command.name, command.algorithm, command.url, command.worker, command.password)
+        account.pools[pool_id] = named
+        account.event_seq += 1
+        out.append(
+            PoolSaved(
+                account.account_id,
+                account.event_seq,
+                pool_id,
+                named.name,
+                named.algorithm,
+                named.url,
+                named.worker,
+                named.password,
+            )
+        )
+
+    def _delete_pool(self, command: DeletePool, late: bool, out: list[Event]) -> None:
+        account = self.accounts.get(command.account)
+        if account is None:
+            self.refuse(out, RejectCode.ACCOUNT_UNKNOWN)
+        elif late:
+            self.refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns, account)
+        elif command.pool_id not in account.pools:
+            self.refuse(out, RejectCode.POOL_UNKNOWN, 0, account)
+        else:
+            del account.pools[command.pool_id]
+            account.event_seq += 1
+            out.append(PoolDeleted(account.account_id, account.event_seq, command.pool_id))
+
     # ---------------------------------------------------------------------------------------------------------- markets
 
     def _list_market(self, command: ListMarket, late: bool, out: list[Event]) -> None:
         spec = command.spec
         rule = broken_rule(spec, self.ts_ns, self.limits)
         if late:
-            self._refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns, market=spec.symbol)
-        elif spec.symbol in self.markets:
-            self._refuse(out, RejectCode.MARKET_EXISTS, market=spec.symbol)
-        elif len(self.markets) >= self.limits.markets_max:
-            self._refuse(out, RejectCode.MARKETS_FULL, self.limits.markets_max, market=spec.symbol)
+            self.refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns, market=spec.symbol)
+        elif self._state_of(spec.symbol) is not None:
+            self.refuse(out, RejectCode.MARKET_EXISTS, market=spec.symbol)
+        elif len(self.markets) + len(self.live.markets) >= self.limits.markets_max:
+            self.refuse(out, RejectCode.MARKETS_FULL, self.limits.markets_max, market=spec.symbol)
         elif rule:
-            self._refuse(out, RejectCode.MARKET_SPEC_INVALID, rule, market=spec.symbol)
+            self.refuse(out, RejectCode.MARKET_SPEC_INVALID, rule, market=spec.symbol)
         else:
             self.markets[spec.symbol] = Market(spec)
             self.due.add(spec.gate_ns, agenda.GATE, spec.symbol)
             out.append(MarketListed(spec))
 
-    def _set_market_state(self, command: SetMarketState, late: bool, out: list[Event]) -> None:
-        market = self.markets.get(command.market)
+    def _list_live(self, command: ListLive, late: bool, out: list[Event]) -> None:
+        spec = command.spec
+        rule = broken_live_rule(spec, self.limits)
         if late:
-            self._refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns, market=command.market)
+            self.refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns, market=spec.symbol)
+        elif self._state_of(spec.symbol) is not None:
+            self.refuse(out, RejectCode.MARKET_EXISTS, market=spec.symbol)
+        elif len(self.markets) + len(self.live.markets) >= self.limits.markets_max:
+            self.refuse(out, RejectCode.MARKETS_FULL, self.limits.markets_max, market=spec.symbol)
+        elif rule:
+            self.refuse(out, RejectCode.MARKET_SPEC_INVALID, rule, market=spec.symbol)
+        else:
+            self.live.markets[spec.symbol] = LiveMarket(spec)
+            out.append(LiveListed(spec))
+
+    def _set_market_state(self, command: SetMarketState, late: bool, out: list[Event]) -> None:
+        market: Market | LiveMarket | None = self.markets.get(command.market) or self.live.markets.get(command.market)
+        if late:
+            self.refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns, market=command.market)
         elif market is None:
-            self._refuse(out, RejectCode.MARKET_UNKNOWN, market=command.market)
+            self.refuse(out, RejectCode.MARKET_UNKNOWN, market=command.market)
         elif market.state is MarketState.CLOSED or command.state is MarketState.SETTLED:
-            self._refuse(out, RejectCode.MARKET_STATE_INVALID, market.state.value, market=command.market)
+            self.refuse(out, RejectCode.MARKET_STATE_INVALID, market.state.value, market=command.market)
         else:
             market.state = command.state
             out.append(MarketStateChanged(market.symbol, command.state))
             if command.state is MarketState.CLOSED:
-                self._cancel_orders(market, CancelReason.OPERATOR, out)
+                if isinstance(market, LiveMarket):
+                    self.live.close(market, out)
+                else:
+                    self._cancel_orders(market, CancelReason.OPERATOR, out)
 
     def _cancel_orders(self, market: Market, reason: CancelReason, out: list[Event]) -> None:
         """Cancel every order of a market, oldest first."""
@@ -843,21 +858,21 @@ class Engine:
     def _report_work(self, command: ReportWork, late: bool, out: list[Event]) -> None:
         delivery = self.deliveries.get(command.delivery_id)
         if late:
-            self._refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns)
+            self.refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns)
         elif delivery is None:
-            self._refuse(out, RejectCode.DELIVERY_UNKNOWN)
+            self.refuse(out, RejectCode.DELIVERY_UNKNOWN)
         elif delivery.state is DeliveryState.SCHEDULED:
-            self._refuse(out, RejectCode.DELIVERY_NOT_STARTED, self.markets[delivery.market].spec.period_start_ns)
+            self.refuse(out, RejectCode.DELIVERY_NOT_STARTED, self.markets[delivery.market].spec.period_start_ns)
         elif command.hashes < delivery.proven_hashes:
-            self._refuse(out, RejectCode.WORK_DECREASED, delivery.proven_hashes)
+            self.refuse(out, RejectCode.WORK_DECREASED, delivery.proven_hashes)
         elif command.shares < delivery.shares:
-            self._refuse(out, RejectCode.WORK_DECREASED, delivery.shares)
+            self.refuse(out, RejectCode.WORK_DECREASED, delivery.shares)
         elif command.excused_hashes < delivery.excused_hashes:
-            self._refuse(out, RejectCode.WORK_DECREASED, delivery.excused_hashes)
+            self.refuse(out, RejectCode.WORK_DECREASED, delivery.excused_hashes)
         elif command.hashes + command.excused_hashes > WORK_MAX_HASHES:
-            self._refuse(out, RejectCode.WORK_TOO_LARGE, WORK_MAX_HASHES)
+            self.refuse(out, RejectCode.WORK_TOO_LARGE, WORK_MAX_HASHES)
         elif command.shares > SHARES_MAX:
-            self._refuse(out, RejectCode.WORK_TOO_LARGE, SHARES_MAX)
+            self.refuse(out, RejectCode.WORK_TOO_LARGE, SHARES_MAX)
         else:
             delivery.proven_hashes = command.hashes
             delivery.shares = command.shares
@@ -867,15 +882,15 @@ class Engine:
     def _settle(self, command: Settle, late: bool, out: list[Event]) -> None:
         market = self.markets.get(command.market)
         if late:
-            self._refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns, market=command.market)
+            self.refuse(out, RejectCode.DEADLINE_PASSED, self.ts_ns, market=command.market)
         elif market is None:
-            self._refuse(out, RejectCode.MARKET_UNKNOWN, market=command.market)
+            self.refuse(out, self._no_market(command.market), market=command.market)
         elif command.index_price < 0:
-            self._refuse(out, RejectCode.PRICE_TOO_LOW, 1, market=command.market)
+            self.refuse(out, RejectCode.PRICE_TOO_LOW, 1, market=command.market)
         elif command.index_price > market.spec.price_max:
-            self._refuse(out, RejectCode.PRICE_TOO_HIGH, market.spec.price_max, market=command.market)
+            self.refuse(out, RejectCode.PRICE_TOO_HIGH, market.spec.price_max, market=command.market)
         elif self.ts_ns < market.spec.period_end_ns:
-            self._refuse(out, RejectCode.PERIOD_NOT_ENDED, market.spec.period_end_ns, market=command.market)
+            self.refuse(out, RejectCode.PERIOD_NOT_ENDED, market.spec.period_end_ns, market=command.market)
         else:
             self.due.discard(market.spec.settle_ns, agenda.SETTLEMENT, market.symbol)
             self.delivering.settle(market, command.index_price, out)
@@ -892,30 +907,5 @@ def market_of(order: Order) -> Market:
     return market
 
 
-def memory(item: Order | tuple[int, int, str]) -> tuple[int, int, str]:
-    """When an outcome was first given, to which account, under which key."""
-    if isinstance(item, Order):
-        return item.ts_ns, item.account.account_id, item.client_order_id
-    return item
-
-
 def _by_order_id(order: Resting) -> int:
     return order.order_id
-
-
-def _repeat(outcome: Order | Rejected | BalanceChanged, account: Account) -> Event:
-    """The first outcome of a client order id or transfer id, marked as a repeat; the account's money is that of now."""
-    if isinstance(outcome, Rejected):
-        return replace(outcome, repeat=True)
-    first = first_answer(outcome) if isinstance(outcome, Order) else outcome
-    return replace(first, repeat=True, balance=account.balance, held=account.held)
-
-
-def _is_destination(url: str, worker: str) -> bool:
-    """A stratum URL with host and port, and a worker name, both printable ASCII without blanks."""
-    if not url.startswith(URL_SCHEMES) or len(url) > URL_CHARS_MAX or not 0 < len(worker) <= WORKER_CHARS_MAX:
-        return False
-    if not all(text.isascii() and text.isprintable() and " " not in text for text in (url, worker)):
-        return False
-    host, _, port = url.partition("://")[2].rpartition(":")
-    return bool(host) and "/" not in host and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65_535

@@ -1,6 +1,7 @@
 """What falls due, and when: expiries, gates, starts of delivery, settlements, in one order for everybody.
 
-At one instant expiries come first (by order id), then gates, starts and settlements (each by market symbol).
+At one instant expiries come first (by order id), then gates, starts and settlements (each by market symbol), then of live
+markets the ends of orders and of budgets (by order id) and of graces (by flow id).
 """
 
 from typing import Final
@@ -11,6 +12,9 @@ EXPIRY: Final = 0
 GATE: Final = 1
 START: Final = 2
 SETTLEMENT: Final = 3
+LIFE: Final = 4
+BUDGET: Final = 5
+GRACE: Final = 6
 
 NEVER: Final = 2**62 - 1
 """Later than any time (in the year 2116); compiled code compares up to here in one machine word."""
@@ -27,7 +31,7 @@ class Due:
         self.next_ns: int = NEVER
 
     def add(self, due_ns: int, kind: int, key: int | str) -> None:
-        """Put ``key`` (an order id for EXPIRY, else a symbol) on the agenda. O(log n)."""
+        """Put ``key`` (an order's or flow's id, of GATE, START and SETTLEMENT a symbol) on the agenda. O(log n)."""
         self.entries.add((due_ns, kind, key))
         if due_ns < self.next_ns:
             self.next_ns = due_ns

@@ -649,7 +649,7 @@ class AskPlaced(_Fact):
 
 @mypyc_attr(acyclic=True)
 class BidAmended(_Fact):
-    """A bid changed: by its buyer (BID_AMENDED), or because what it follows moved (BID_REPRICED). The flows that move follow."""
+    """A bid changed: by its buyer (BID_AMENDED), or because what it follows moved (BID_REPRICED). Flows that move follow."""
 
     def __init__(
         self,
@@ -787,8 +787,8 @@ class BidRefilled(_Fact):
 
 @mypyc_attr(acyclic=True)
 class BidEnded(_Fact):
-    """A bid's end. Of all that was put in (``budget``) ``spent`` is charged, ``returned`` is available again at once, and the rest
-    is held until the last work of its flows is reported.
+    """A bid's end. Of all that was put in (``budget``) ``spent`` is charged, ``returned`` is available again at once, and the
+    rest is held until the last work of its flows is reported.
     """
 
     def __init__(
@@ -883,10 +883,11 @@ class FlowChanged(_Fact):
 
 @mypyc_attr(acyclic=True)
 class FlowPaid(_Fact):
-    """Work of a flow was reported. ``hashes`` are proven in total, ``paid_hashes`` of them paid; the money is this report's, in msat.
+    """Work of a flow was reported. ``hashes`` are proven in total, ``paid_hashes`` of them paid, ``work`` of those by this
+    report, as is the money, in msat.
 
-    The buyer pays ``cost`` + ``buyer_fee``, the seller gets ``cost`` - ``seller_fee``. ``released`` is what an ended bid no longer
-    has to hold. ``final``: the flow is done with.
+    The buyer pays ``cost`` + ``buyer_fee``, the seller gets ``cost`` - ``seller_fee``. ``released`` is what an ended bid no
+    longer has to hold. ``final``: the flow is done with.
     """
 
     def __init__(
@@ -901,6 +902,7 @@ class FlowPaid(_Fact):
         seller_seq: int,
         hashes: int,
         paid_hashes: int,
+        work: int,
         cost: int,
         buyer_fee: int,
         seller_fee: int,
@@ -921,6 +923,7 @@ class FlowPaid(_Fact):
         self.seller_seq: Final = seller_seq
         self.hashes: Final = hashes
         self.paid_hashes: Final = paid_hashes
+        self.work: Final = work
         self.cost: Final = cost
         self.buyer_fee: Final = buyer_fee
         self.seller_fee: Final = seller_fee

@@ -1,12 +1,19 @@
 """What must hold after every entry. Called by tests, benches and ``hashpit verify``; too slow for the live path."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from msgspec import Struct
 
-from engine.accounts import Order
+from engine.accounts import Account, Order
 from engine.core import Engine
-from engine.due import EXPIRY, GATE
+from engine.crossing import UNTOUCHED, best_first
+from engine.due import BUDGET, EXPIRY, GATE, GRACE, LIFE, NEVER
+from engine.events import AskPlaced, BidPlaced
+from engine.limits import BPS
 from engine.markets.dated import Market
-from engine.types import MarketState, OrderStatus
+from engine.markets.live import Bid, LiveMarket, clock_of
+from engine.types import MarketState, OrderStatus, Peg
 
 
 class Money(Struct, frozen=True):
@@ -54,6 +61,11 @@ def check(engine: Engine) -> None:
     assert not listed, f"orders are open in markets that are gone: {listed}"
     _check_deliveries(engine)
     _check_due(engine)
+    for live in engine.live.markets.values():
+        _check_crossing(live)
+        _check_flows(engine, live)
+    flows = sum(live.flows for live in engine.live.markets.values())
+    assert flows == len(engine.live.flowing.by_id), "a flow is in no market"
 
 
 def _check_accounts(engine: Engine) -> None:
@@ -63,7 +75,7 @@ def _check_accounts(engine: Engine) -> None:
         assert account.account_id == account_id, f"{name} is filed under another id"
         assert engine.names[account.name] == account_id, f"{name} is not found by its name"
         assert 0 <= account.held <= account.balance, f"{name} has balance {account.balance} and holds {account.held}"
-        held = 0
+        held = _held_live(account)
         for order_id, order in account.orders.items():
             assert order.order_id == order_id == order.id_object, f"order {order_id} is filed under another id"
             assert order.account is account, f"order {order_id} is another account's"
@@ -78,11 +90,14 @@ def _check_accounts(engine: Engine) -> None:
                 is_open = outcome.status is OrderStatus.OPEN
                 assert is_open or not outcome.forget, f"{name} remembers {key} too long"
                 assert is_open is (outcome.order_id in account.orders), f"{name} remembers {key} as what it is not"
+            elif isinstance(outcome, BidPlaced | AskPlaced):
+                assert outcome.client_order_id == key, f"{name} remembers {key} as another order"
     assert open_orders == engine.matching.open_orders, (
         f"{engine.matching.open_orders} open orders are counted, not {open_orders}"
     )
     remembered = sum(len(account.outcomes) for account in engine.accounts.values())
     forgotten = sum(order.forget for order in engine.open_orders())
+    forgotten += sum(order.forget for order in engine.live.orders.values())
     assert remembered == len(engine.remembered) + forgotten, "an outcome is remembered without an end"
 
 
@@ -164,3 +179,118 @@ def _check_due(engine: Engine) -> None:
     waiting = sorted(key for _, kind, key in entries if kind == GATE)
     before = sorted(m.symbol for m in engine.markets.values() if m.spec.gate_ns > engine.ts_ns)
     assert waiting == before, "gates do not match markets"
+    live = engine.live
+    ending = sorted((order.expires_ns, key) for key, order in live.orders.items() if order.expires_ns)
+    assert sorted((ns, key) for ns, kind, key in entries if kind == LIFE) == ending, "ends do not match live orders"
+    stops = sorted((o.stop_ns, key) for key, o in live.orders.items() if isinstance(o, Bid) and o.stop_ns < NEVER)
+    assert sorted((ns, key) for ns, kind, key in entries if kind == BUDGET) == stops, "stops do not match bids"
+    graces = sorted(key for key, flow in live.flowing.by_id.items() if flow.speed == 0)
+    assert sorted(key for _, kind, key in entries if kind == GRACE) == graces, "graces do not match ended flows"
+
+
+def _held_live(account: Account) -> int:
+    """What live bids hold: those that stand, and those that have ended and wait for reports."""
+    bids = [order for order in account.live.values() if isinstance(order, Bid)]
+    ended = {flow.bid.order_id: flow.bid for flow in account.flows.values() if flow.bid.account is account and flow.bid.ended}
+    return sum(bid.escrow for bid in (*bids, *ended.values()))
+
+
+def _check_crossing(market: LiveMarket) -> None:
+    """Speeds are those of both sides walked from the best, and so are those of the crossing without followers of the margin."""
+    symbol = market.symbol
+    standing = [o for o in market.orders.values() if not (isinstance(o, Bid) and o.stopped)]
+    for order in standing:
+        assert order.assigned_before == UNTOUCHED, f"{symbol}: order {order.order_id} is in the middle of a change"
+        assert not order.ended, f"{symbol}: order {order.order_id} has ended and stands"
+    bids = sorted((o for o in standing if o.is_buy), key=best_first)
+    asks = sorted((o for o in standing if not o.is_buy), key=best_first)
+    assert market.crossing.bids.orders_best_first(True) == bids, f"{symbol}: bids are out of order"
+    assert market.crossing.asks.orders_best_first(False) == asks, f"{symbol}: asks are out of order"
+    total = _check_speeds(symbol, bids, asks)
+    crossing = market.crossing
+    assert crossing.bid_total == crossing.ask_total == total, f"{symbol}: {crossing.bid_total}, {crossing.ask_total} of {total}"
+    matched = [bid.price for bid in bids if bid.assigned]
+    assert market.marginal == crossing.marginal == (matched[-1] if matched else 0), (
+        f"{symbol}: marginal price {market.marginal}"
+    )
+    assert (market.shadow is None) is (not market.on_margin), f"{symbol}: the margin's followers are not known"
+    if market.shadow is not None:
+        shown = [bid for bid in bids if isinstance(bid, Bid) and bid.peg is not Peg.MARGINAL]
+        shades = [[order.shade for order in side] for side in (shown, asks)]
+        for order in (*shown, *asks):
+            shade = order.shade
+            assert shade is not None, f"{symbol}: order {order.order_id} has no shade"
+            assert (shade.price, shade.remaining) == (order.price, order.remaining), (
+                f"{symbol}: {order.order_id} has a wrong shade"
+            )
+        assert market.shadow.bids.orders_best_first(True) == shades[0], f"{symbol}: the shadow's bids are out of order"
+        assert market.shadow.asks.orders_best_first(False) == shades[1], f"{symbol}: the shadow's asks are out of order"
+        _check_speeds(f"{symbol}'s shadow", shades[0], shades[1])
+    for followers, peg in ((market.on_top, Peg.TOP), (market.on_margin, Peg.MARGINAL), (market.on_index, Peg.INDEX)):
+        pegged = [o for o in market.orders.values() if isinstance(o, Bid) and o.peg is peg]
+        assert list(followers.values()) == sorted(pegged, key=lambda bid: bid.order_id), (
+            f"{symbol}: {peg.name} bids are not known"
+        )
+        for bid in pegged:
+            price = market.pegged_price(market.reference(peg), bid.offset, bid.floor, bid.cap)
+            assert bid.stopped or bid.price == price, f"{symbol}: bid {bid.order_id} pays {bid.price}, not {price}"
+
+
+def _check_speeds(name: str, bids: Sequence[Any], asks: Sequence[Any]) -> int:
+    """Walk both sides from the best; the sum that is matched."""
+    speeds: dict[int, int] = {}
+    i = j = used_bid = used_ask = total = 0
+    while i < len(bids) and j < len(asks) and bids[i].price >= asks[j].price:
+        speed = min(bids[i].remaining - used_bid, asks[j].remaining - used_ask)
+        total += speed
+        used_bid += speed
+        used_ask += speed
+        speeds[bids[i].order_id] = used_bid
+        speeds[asks[j].order_id] = used_ask
+        if used_bid == bids[i].remaining:
+            i, used_bid = i + 1, 0
+        if used_ask == asks[j].remaining:
+            j, used_ask = j + 1, 0
+    for order in (*bids, *asks):
+        speed = speeds.get(order.order_id, 0)
+        assert order.assigned == speed, f"{name}: order {order.order_id} has speed {order.assigned}, not {speed}"
+    return total
+
+
+def _check_flows(engine: Engine, market: LiveMarket) -> None:
+    """Flows add up to speeds, no bid pays less than its ask wants, and no budget can be passed."""
+    symbol = market.symbol
+    flows = {key: flow for key, flow in engine.live.flowing.by_id.items() if flow.bid.listing is market}
+    assert len(flows) == market.flows, f"{symbol} counts {market.flows} flows, not {len(flows)}"
+    for flow_id, flow in flows.items():
+        text = f"{symbol}: flow {flow_id}"
+        bid, ask = flow.bid, flow.ask
+        assert flow_id == flow.flow_id < engine.live.flowing.next_flow, f"{text} has another id"
+        assert bid.account.flows[flow_id] is ask.account.flows[flow_id] is flow, f"{text} is not known to its accounts"
+        assert flow.allowance >= 0, f"{text} has allowance {flow.allowance}"
+        assert flow.value >= 0, f"{text} has value {flow.value}"
+        assert flow.paid_hashes <= flow.hashes, f"{text} is paid for {flow.paid_hashes} of {flow.hashes} hashes"
+        if flow.speed:
+            assert bid.flows[ask.order_id] is ask.flows[bid.order_id] is flow, f"{text} is not known to its orders"
+            assert bid.price >= ask.price, f"{text}: the bid pays {bid.price}, the ask wants {ask.price}"
+        else:
+            assert bid.closing[flow_id] is flow, f"{text} has ended and is not waited for"
+    for order in market.orders.values():
+        text = f"{symbol}: order {order.order_id}"
+        assert engine.live.orders[order.order_id] is order.account.live[order.order_id] is order, f"{text} is not known"
+        assert sum(flow.speed for flow in order.flows.values()) == order.assigned, f"{text} has flows for another speed"
+        assert list(order.flows.values()) == sorted(order.flows.values(), key=lambda flow: flow.flow_id), f"{text}: flows"
+        if isinstance(order, Bid):
+            assert not order.stopped or not order.flows, f"{text} is stopped and flows"
+            assert order.budget == order.spent + order.escrow, f"{text} has lost money"
+    for bid in {flow.bid.order_id: flow.bid for flow in flows.values()}.values():
+        owed = exposure = 0
+        for flow in (*bid.flows.values(), *bid.closing.values()):
+            clock = clock_of(bid, market, engine.ts_ns)
+            value = flow.value + flow.speed * market.spec.lot_hashrate * (clock - flow.clock)
+            exposure += value
+            cost = (flow.paid_value + value) * market.num // market.den
+            owed += cost - flow.cost + cost * market.spec.buyer_fee_bps // BPS - flow.buyer_fee
+        assert owed <= bid.escrow, f"{symbol}: bid {bid.order_id} can owe {owed} of {bid.escrow} msat"
+        grown = bid.assigned * market.spec.lot_hashrate * (clock_of(bid, market, engine.ts_ns) - bid.exposure_clock)
+        assert bid.exposure + grown == exposure, f"{symbol}: bid {bid.order_id} is exposed by {exposure}"

@@ -5,12 +5,12 @@ same ``state_hash``. Everything is written in a canonical order, so nothing depe
 """
 
 from hashlib import blake2b
-from typing import Annotated, Final, cast
+from typing import Annotated, Any, Final, cast
 
 from msgspec import DecodeError, Meta, Struct, msgpack
 from msgspec.structs import astuple
 
-from engine.accounts import Account, Listing, Order, Position
+from engine.accounts import Account, Listing, Order, Pool, Position
 from engine.book import Resting
 from engine.columns import (
     BLOCK,
@@ -23,14 +23,15 @@ from engine.columns import (
     known_orders,
 )
 from engine.core import Engine
-from engine.due import EXPIRY
-from engine.events import BalanceChanged, Rejected, values
+from engine.due import EXPIRY, LIFE
+from engine.events import AskPlaced, BalanceChanged, BidPlaced, BidRefilled, Rejected, values
 from engine.limits import Limits
 from engine.markets.dated import Delivery, Market
+from engine.markets.live import Ask, Bid, Flow, LiveMarket
 from engine.rejects import RejectCode
-from engine.types import BalanceReason, DeliveryState, MarketSpec, MarketState
+from engine.types import BalanceReason, DeliveryState, LiveSpec, MarketSpec, MarketState, Peg
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Version of the layout below; a snapshot of another one is refused and the journal replayed instead."""
 
 
@@ -50,6 +51,16 @@ class _Account(Struct, array_like=True):
     event_seq: int
     positions: list[_Position]
     destinations: list[tuple[str, str, str]]
+    pools: list["_Pool"]
+
+
+class _Pool(Struct, array_like=True):
+    pool_id: int
+    name: str
+    algorithm: str
+    url: str
+    worker: str
+    password: str
 
 
 class _Market(Struct, array_like=True):
@@ -90,6 +101,86 @@ class _Delivery(Struct, array_like=True):
     shares: int
 
 
+class _Bid(Struct, array_like=True):
+    order_id: int
+    account: int
+    market: str
+    price: int
+    size: int
+    rank: int
+    budget: int
+    spent: int
+    escrow: int
+    url: str
+    worker: str
+    peg: Peg
+    offset: int
+    floor: int
+    cap: int
+    expires_ns: int
+    client_order_id: str
+    ts_ns: int
+    price_ns: int
+    edited_ns: int
+    price_clock: str
+    price_clock_ns: int
+    exposure: str
+    exposure_clock: str
+    stop_ns: int
+    stopped: bool
+    ended: bool
+    forget: bool
+
+
+class _Ask(Struct, array_like=True):
+    order_id: int
+    account: int
+    market: str
+    price: int
+    size: int
+    rank: int
+    expires_ns: int
+    client_order_id: str
+    ts_ns: int
+    ended: bool
+    forget: bool
+
+
+class _Flow(Struct, array_like=True):
+    flow_id: int
+    bid: int
+    ask: int
+    speed: int
+    started_ns: int
+    ended_ns: int
+    allowance: str
+    value: str
+    since_ns: int
+    clock: str
+    hashes: str
+    paid_hashes: str
+    paid_value: str
+    proven_ns: int
+    cost: int
+    buyer_fee: int
+    seller_fee: int
+
+
+class _LiveMarket(Struct, array_like=True):
+    spec: LiveSpec
+    state: MarketState
+    next_rank: int
+    marginal: int
+    clock: str
+    clock_ns: int
+    index_price: int
+    bids: list[_Bid]
+    """Open ones by id; after them ended ones that flows still wait for."""
+    asks: list[_Ask]
+    flows: list[_Flow]
+    """By id."""
+
+
 class _Rejected(Struct, tag="rejected"):
     account: int
     account_seq: int
@@ -112,6 +203,58 @@ class _BalanceChanged(Struct, tag="balance_changed"):
     repeat: bool
 
 
+class _BidPlaced(Struct, tag="bid_placed"):
+    account: int
+    account_seq: int
+    order_id: int
+    client_order_id: str
+    market: str
+    price: int
+    limit: int
+    budget: int
+    url: str
+    worker: str
+    peg: Peg
+    offset: int
+    floor: int
+    cap: int
+    expires_ns: int
+    ts_ns: int
+    placing_fee: int
+    balance: int
+    held: int
+    repeat: bool
+
+
+class _AskPlaced(Struct, tag="ask_placed"):
+    account: int
+    account_seq: int
+    order_id: int
+    client_order_id: str
+    market: str
+    price: int
+    speed: int
+    expires_ns: int
+    ts_ns: int
+    balance: int
+    held: int
+    repeat: bool
+
+
+class _BidRefilled(Struct, tag="bid_refilled"):
+    account: int
+    account_seq: int
+    order_id: int
+    client_order_id: str
+    market: str
+    refill_id: str
+    amount: int
+    left: int
+    balance: int
+    held: int
+    repeat: bool
+
+
 class _Told(Struct, array_like=True):
     """A remembered outcome that is no order, and its place from 1 among all that are remembered."""
 
@@ -119,7 +262,7 @@ class _Told(Struct, array_like=True):
     placed_ns: int
     account: int
     key: str
-    event: _Rejected | _BalanceChanged
+    event: _Rejected | _BalanceChanged | _BidPlaced | _AskPlaced | _BidRefilled
 
 
 class _Snapshot(Struct, array_like=True):
@@ -143,8 +286,19 @@ class _Snapshot(Struct, array_like=True):
     remembered: int
     told: list[_Told]
     due: list[tuple[int, int, str]]
-    """Without the expiries of orders, which the orders tell."""
+    """Of dated markets, without the expiries of orders, which the orders tell."""
+    next_flow: int
+    live: list[_LiveMarket]
 
+
+_EVENTS: Final[dict[type, Any]] = {
+    _Rejected: Rejected,
+    _BalanceChanged: BalanceChanged,
+    _BidPlaced: BidPlaced,
+    _AskPlaced: AskPlaced,
+    _BidRefilled: BidRefilled,
+}
+_SAVED: Final[dict[type, Any]] = {event: saved for saved, event in _EVENTS.items()}
 
 _ENCODER: Final = msgpack.Encoder()
 _DECODER: Final = msgpack.Decoder(_Snapshot)
@@ -183,7 +337,9 @@ def dump(engine: Engine) -> bytes:
             len(queue),
             len(engine.remembered),
             told,
-            [(due_ns, kind, str(key)) for due_ns, kind, key in engine.due.entries if kind != EXPIRY],
+            [(due_ns, kind, str(key)) for due_ns, kind, key in engine.due.entries if EXPIRY < kind < LIFE],
+            engine.live.flowing.next_flow,
+            _live(engine),
         )
     )
 
@@ -234,7 +390,7 @@ def _restore(state: _Snapshot) -> Engine:
         if block.answers:
             decode_answers(block.answer_columns, block.answers, orders)
     for told in state.told:
-        kind = Rejected if isinstance(told.event, _Rejected) else BalanceChanged
+        kind = _EVENTS[type(told.event)]
         engine.accounts[told.account].outcomes[told.key] = kind(*astuple(told.event))
         remembered[told.place - 1] = (told.placed_ns, told.account, told.key)
     # A book takes no gap for an order: it fails, and only the counts are left to compare.
@@ -249,6 +405,9 @@ def _restore(state: _Snapshot) -> Engine:
     for item in state.deliveries:
         _restore_delivery(engine, item)
     _recall(engine, remembered)
+    for live in state.live:
+        _restore_live(engine, live)
+    engine.live.flowing.next_flow = state.next_flow
     engine.due.load(cast("list[tuple[int, int, int | str]]", state.due))
     return engine
 
@@ -283,6 +442,10 @@ def _account(account: Account) -> _Account:
         account.event_seq,
         [_position(symbol, account.positions[symbol]) for symbol in sorted(account.positions)],
         [(symbol, *account.destinations[symbol]) for symbol in sorted(account.destinations)],
+        [
+            _Pool(pool.pool_id, pool.name, pool.algorithm, pool.url, pool.worker, pool.password)
+            for _, pool in sorted(account.pools.items())
+        ],
     )
 
 
@@ -345,8 +508,7 @@ def _remembered(engine: Engine) -> tuple[dict[int, int], list[_Told]]:
             placed_ns, account, key = item
             event = engine.accounts[account].outcomes[key]
             assert not isinstance(event, Order), key
-            kind = _Rejected if isinstance(event, Rejected) else _BalanceChanged
-            told.append(_Told(place, placed_ns, account, key, kind(*values(event))))
+            told.append(_Told(place, placed_ns, account, key, _SAVED[type(event)](*values(event))))
     return places, told
 
 
@@ -374,6 +536,8 @@ def _restore_account(engine: Engine, saved: _Account) -> Account:
         position.basis = int(item.basis)
         position.bond = item.bond
         position.realized = int(item.realized)
+    for pool in saved.pools:
+        account.pools[pool.pool_id] = Pool(*astuple(pool))
     for symbol, url, worker in saved.destinations:
         account.destinations[symbol] = (url, worker)
         engine.markets[symbol].destined.append(account.account_id)
@@ -400,3 +564,197 @@ def _restore_delivery(engine: Engine, saved: _Delivery) -> None:
     delivery.waited_hashes = int(saved.waited_hashes)
     delivery.shares = saved.shares
     engine.deliveries[delivery.delivery_id] = delivery
+
+
+def _live(engine: Engine) -> list[_LiveMarket]:
+    live = engine.live
+    flows: dict[str, list[Flow]] = {symbol: [] for symbol in sorted(live.markets)}
+    for flow_id in sorted(live.flowing.by_id):
+        flow = live.flowing.by_id[flow_id]
+        flows[flow.bid.market].append(flow)
+    return [_live_market(live.markets[symbol], mine) for symbol, mine in flows.items()]
+
+
+def _live_market(market: LiveMarket, flows: list[Flow]) -> _LiveMarket:
+    bids: dict[int, Bid] = {}
+    asks: dict[int, Ask] = {}
+    for order_id in sorted(market.orders):
+        order = market.orders[order_id]
+        if isinstance(order, Bid):
+            bids[order_id] = order
+        else:
+            asks[order_id] = order
+    for flow in flows:
+        bids.setdefault(flow.bid.order_id, flow.bid)
+        asks.setdefault(flow.ask.order_id, flow.ask)
+    return _LiveMarket(
+        market.spec,
+        market.state,
+        market.next_rank,
+        market.marginal,
+        str(market.clock),
+        market.clock_ns,
+        market.index_price,
+        [_bid(bid) for bid in bids.values()],
+        [_ask(ask) for ask in asks.values()],
+        [_flow(flow) for flow in flows],
+    )
+
+
+def _bid(bid: Bid) -> _Bid:
+    return _Bid(
+        bid.order_id,
+        bid.account.account_id,
+        bid.market,
+        bid.price,
+        bid.remaining,
+        bid.rank,
+        bid.budget,
+        bid.spent,
+        bid.escrow,
+        bid.url,
+        bid.worker,
+        bid.peg,
+        bid.offset,
+        bid.floor,
+        bid.cap,
+        bid.expires_ns,
+        bid.client_order_id,
+        bid.ts_ns,
+        bid.price_ns,
+        bid.edited_ns,
+        # integrals pass 64 bits
+        str(bid.price_clock),
+        bid.price_clock_ns,
+        str(bid.exposure),
+        str(bid.exposure_clock),
+        bid.stop_ns,
+        bid.stopped,
+        bid.ended,
+        bid.forget,
+    )
+
+
+def _ask(ask: Ask) -> _Ask:
+    return _Ask(
+        ask.order_id,
+        ask.account.account_id,
+        ask.market,
+        ask.price,
+        ask.remaining,
+        ask.rank,
+        ask.expires_ns,
+        ask.client_order_id,
+        ask.ts_ns,
+        ask.ended,
+        ask.forget,
+    )
+
+
+def _flow(flow: Flow) -> _Flow:
+    return _Flow(
+        flow.flow_id,
+        flow.bid.order_id,
+        flow.ask.order_id,
+        flow.speed,
+        flow.started_ns,
+        flow.ended_ns,
+        str(flow.allowance),
+        str(flow.value),
+        flow.since_ns,
+        str(flow.clock),
+        str(flow.hashes),
+        str(flow.paid_hashes),
+        str(flow.paid_value),
+        flow.proven_ns,
+        flow.cost,
+        flow.buyer_fee,
+        flow.seller_fee,
+    )
+
+
+def _restore_live(engine: Engine, saved: _LiveMarket) -> None:
+    live = engine.live
+    market = LiveMarket(saved.spec)
+    market.state = saved.state
+    market.marginal = saved.marginal
+    market.clock = int(saved.clock)
+    market.clock_ns = saved.clock_ns
+    market.index_price = saved.index_price
+    live.markets[market.symbol] = market
+    bids = {row.order_id: _restore_bid(engine, market, row) for row in saved.bids}
+    asks = {row.order_id: _restore_ask(engine, market, row) for row in saved.asks}
+    for order_id in sorted([*bids, *asks]):
+        live.restore(bids.get(order_id) or asks[order_id], market)
+    live.fill(market)
+    market.next_rank = saved.next_rank
+    for row in saved.flows:
+        live.flowing.restore(_restore_flow(row, bids[row.bid], asks[row.ask]), market)
+
+
+def _restore_bid(engine: Engine, market: LiveMarket, row: _Bid) -> Bid:
+    bid = Bid(
+        row.order_id,
+        engine.accounts[row.account],
+        market,
+        row.price,
+        row.size,
+        row.budget,
+        row.url,
+        row.worker,
+        row.peg,
+        row.offset,
+        row.floor,
+        row.cap,
+        row.expires_ns,
+        row.client_order_id,
+        row.ts_ns,
+    )
+    bid.rank = row.rank
+    bid.spent = row.spent
+    bid.escrow = row.escrow
+    bid.price_ns = row.price_ns
+    bid.edited_ns = row.edited_ns
+    bid.price_clock = int(row.price_clock)
+    bid.price_clock_ns = row.price_clock_ns
+    bid.exposure = int(row.exposure)
+    bid.exposure_clock = int(row.exposure_clock)
+    bid.stop_ns = row.stop_ns
+    bid.stopped = row.stopped
+    bid.ended = row.ended
+    bid.forget = row.forget
+    return bid
+
+
+def _restore_ask(engine: Engine, market: LiveMarket, row: _Ask) -> Ask:
+    ask = Ask(
+        row.order_id,
+        engine.accounts[row.account],
+        market,
+        row.price,
+        row.size,
+        row.expires_ns,
+        row.client_order_id,
+        row.ts_ns,
+    )
+    ask.rank = row.rank
+    ask.ended = row.ended
+    ask.forget = row.forget
+    return ask
+
+
+def _restore_flow(row: _Flow, bid: Bid, ask: Ask) -> Flow:
+    flow = Flow(row.flow_id, bid, ask, row.started_ns, int(row.clock))
+    flow.speed = row.speed
+    flow.ended_ns = row.ended_ns
+    flow.allowance = int(row.allowance)
+    flow.value = int(row.value)
+    flow.since_ns = row.since_ns
+    flow.hashes = int(row.hashes)
+    flow.paid_hashes = int(row.paid_hashes)
+    flow.paid_value = int(row.paid_value)
+    flow.proven_ns = row.proven_ns
+    flow.cost = row.cost
+    flow.buyer_fee = row.buyer_fee
+    flow.seller_fee = row.seller_fee
+    return flow

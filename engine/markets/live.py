@@ -1,17 +1,18 @@
 """Live markets: bids and asks that stand until somebody ends them, and the flows of hashrate between them.
 
-The data, and the arithmetic of one order or flow by itself; docs/decisions/0019-live-markets.md has every rule. Units: ticks, lots, msat,
-nanoseconds. An *allowance* counts nano-hashes (10^-9 hashes: lots x lot_hashrate x nanoseconds), a *value* nano-hashes x ticks.
+The data, and the arithmetic of one order or flow by itself; docs/decisions/0019-live-markets.md has every rule. Units: ticks,
+lots, msat, nanoseconds. An *allowance* counts nano-hashes (10^-9 hashes: lots x lot_hashrate x nanoseconds), a *value*
+nano-hashes x ticks.
 """
 
 from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from engine.accounts import Account, Listing
-from engine.book import Resting
+from engine.accounts import Account, Listing, Standing
+from engine.crossing import Crossing
 from engine.due import NEVER
-from engine.limits import DAY_SECONDS, FEE_MAX_BPS, MONEY_MAX_MSAT, SECOND_NS, Limits
+from engine.limits import BPS, DAY_SECONDS, FEE_MAX_BPS, MONEY_MAX_MSAT, SECOND_NS, Limits
 from engine.markets.dated import LOT_HASHRATE_MAX, TICK_LOT_MSAT_MAX, is_step, is_symbol, is_text
 from engine.types import LiveSpec, MarketState, Peg, Pricing
 
@@ -30,15 +31,17 @@ LIVE_RULES: Final = (
     "1 <= speed_min <= speed_max <= the engine's qty_max_lots",
     "budget_min: 1 to 2^61 - 1",
     "buyer_fee_bps, seller_fee_bps: 0 to 1000; placing_fee: 0 to budget_min",
-    "decrease_interval_ns, lock_ns, slack_ns, grace_ns, idle_ns: 0 to 400 days; decrease_step: 0 to price_max",
+    "decrease_interval_ns, lock_ns, slack_ns, idle_ns: 0 to 400 days; decrease_step: 0 to price_max",
+    "grace_ns: 1 second to 400 days",
     "life_ns: 1 to 400 days",
 )
-"""What a live market's specification must satisfy, in the order in which it is checked; a refusal's bound is the number from 1."""
+"""What a live market's specification must satisfy, in the order in which it is checked; a refusal's bound is the rule's number
+from 1."""
 
 
 def broken_live_rule(spec: LiveSpec, limits: Limits) -> int:
     """Number of the first rule of LIVE_RULES that ``spec`` breaks; 0 when it breaks none."""
-    spans = (spec.decrease_interval_ns, spec.lock_ns, spec.slack_ns, spec.grace_ns, spec.idle_ns)
+    spans = (spec.decrease_interval_ns, spec.lock_ns, spec.slack_ns, spec.idle_ns)
     rules = (
         is_symbol(spec.symbol),
         spec.kind == "live",
@@ -52,6 +55,8 @@ def broken_live_rule(spec: LiveSpec, limits: Limits) -> int:
         and 0 <= spec.seller_fee_bps <= FEE_MAX_BPS
         and 0 <= spec.placing_fee <= spec.budget_min,
         all(0 <= span <= SPAN_MAX_NS for span in spans) and 0 <= spec.decrease_step <= spec.price_max,
+        # a bid that nobody reports on comes back after each grace: not more often than that
+        SECOND_NS <= spec.grace_ns <= SPAN_MAX_NS,
         0 < spec.life_ns <= SPAN_MAX_NS,
     )
     for number, holds in enumerate(rules, 1):
@@ -61,47 +66,27 @@ def broken_live_rule(spec: LiveSpec, limits: Limits) -> int:
 
 
 @mypyc_attr(acyclic=True)
-class Slot(Resting):
-    """An order's place in a crossing: of its size (``remaining``, lots) ``assigned`` are matched."""
-
-    __slots__ = ("assigned", "rank")
-
-    def __init__(self, order_id: int, is_buy: bool, price: int, size: int) -> None:
-        super().__init__(order_id, is_buy, price, size)
-        self.assigned: int = 0
-        # age in the book: of equal prices the lower rank comes first
-        self.rank: int = 0
-
-
-class Bid(Slot):
+class Bid(Standing):
     """A standing bid. ``price`` is what it pays now, ``remaining`` its limit (NO_LIMIT without one)."""
 
     __slots__ = (
-        "account",
         "budget",
         "cap",
-        "client_order_id",
         "closing",
         "edited_ns",
-        "ended",
         "escrow",
-        "expires_ns",
         "exposure",
         "exposure_clock",
         "floor",
         "flows",
-        "forget",
-        "market",
         "offset",
         "peg",
+        "price_clock",
+        "price_clock_ns",
         "price_ns",
-        "priced_clock",
-        "priced_ns",
-        "shade",
         "spent",
         "stop_ns",
         "stopped",
-        "ts_ns",
         "url",
         "worker",
     )
@@ -110,7 +95,7 @@ class Bid(Slot):
         self,
         order_id: int,
         account: Account,
-        market: "LiveMarket",
+        listing: Listing,
         price: int,
         size: int,
         budget: int,
@@ -124,9 +109,7 @@ class Bid(Slot):
         client_order_id: str,
         ts_ns: int,
     ) -> None:
-        super().__init__(order_id, True, price, size)
-        self.account: Account = account
-        self.market: LiveMarket = market
+        super().__init__(order_id, account, listing, True, price, size, expires_ns, client_order_id, ts_ns)
         self.url: str = url
         self.worker: str = worker
         self.peg: Peg = peg
@@ -134,9 +117,6 @@ class Bid(Slot):
         self.floor: int = floor
         # the most it pays: its price, unless it is pegged
         self.cap: int = cap
-        self.expires_ns: int = expires_ns
-        self.client_order_id: str = client_order_id
-        self.ts_ns: int = ts_ns
         # all that was put in; what of it is charged; what of it is still held
         self.budget: int = budget
         self.spent: int = 0
@@ -147,49 +127,37 @@ class Bid(Slot):
         # running flows by ask, and ended ones by flow id, each in order of their flow ids
         self.flows: dict[int, Flow] = {}
         self.closing: dict[int, Flow] = {}
-        # the integral of its price over time, in ticks x ns, as it stood at priced_ns (PAY_AS_BID only)
-        self.priced_clock: int = 0
-        self.priced_ns: int = ts_ns
-        # the value of all its flows together, as it stood when the integral was exposure_clock
+        # the integral of its price over time, in ticks x ns, as it stood at price_clock_ns
+        self.price_clock: int = 0
+        self.price_clock_ns: int = ts_ns
+        # the value of all its flows together, as it stood when what it pays by (see clock_of) was exposure_clock
         self.exposure: int = 0
         self.exposure_clock: int = 0
-        # when it is on the agenda to be stopped: not later than its flows can cost its escrow
+        # when it is on the agenda to be stopped; NEVER when it is not
         self.stop_ns: int = NEVER
         self.stopped: bool = False
-        self.ended: bool = False
-        # its client_order_id outlived its time while the bid stood: forget it when the bid ends
-        self.forget: bool = False
-        # its place in the crossing without followers of the margin, while there are any
-        self.shade: Slot | None = None
 
 
-class Ask(Slot):
+@mypyc_attr(acyclic=True)
+class Ask(Standing):
     """A standing ask: ``remaining`` lots for at least ``price``."""
 
-    __slots__ = ("account", "client_order_id", "ended", "expires_ns", "flows", "forget", "market", "shade", "ts_ns")
+    __slots__ = ("flows",)
 
     def __init__(
         self,
         order_id: int,
         account: Account,
-        market: "LiveMarket",
+        listing: Listing,
         price: int,
         speed: int,
         expires_ns: int,
         client_order_id: str,
         ts_ns: int,
     ) -> None:
-        super().__init__(order_id, False, price, speed)
-        self.account: Account = account
-        self.market: LiveMarket = market
-        self.expires_ns: int = expires_ns
-        self.client_order_id: str = client_order_id
-        self.ts_ns: int = ts_ns
+        super().__init__(order_id, account, listing, False, price, speed, expires_ns, client_order_id, ts_ns)
         # running flows by bid, in order of their flow ids
         self.flows: dict[int, Flow] = {}
-        self.ended: bool = False
-        self.forget: bool = False
-        self.shade: Slot | None = None
 
 
 class Flow:
@@ -221,7 +189,7 @@ class Flow:
         self.ask: Ask = ask
         self.speed: int = 0
         self.started_ns: int = now_ns
-        # 0 while it runs
+        # 0 while it runs; with speed 0 it waits for its last report
         self.ended_ns: int = 0
         # accrued and neither paid nor forfeited, as it stood at since_ns, when the integral of prices was clock
         self.allowance: int = 0
@@ -246,23 +214,23 @@ class LiveMarket(Listing):
     __slots__ = (
         "clock",
         "clock_ns",
+        "crossing",
         "den",
         "flows",
-        "followers",
         "index_price",
         "is_uniform",
         "marginal",
         "next_rank",
         "num",
+        "on_index",
+        "on_margin",
+        "on_top",
         "orders",
         "price_max",
         "price_min",
-        "reference_margin",
         "shadow",
         "spec",
         "state",
-        "top",
-        "crossing",
     )
 
     def __init__(self, spec: LiveSpec) -> None:
@@ -280,11 +248,61 @@ class LiveMarket(Listing):
         self.num: int = num // a
         self.den: int = den // a
         self.is_uniform: bool = spec.pricing is Pricing.UNIFORM
-        # the integral of the marginal price over time, in ticks x ns, as it stood at clock_ns (UNIFORM only)
+        # all that are open, and how many flows run or wait for their last report
+        self.orders: dict[int, Bid | Ask] = {}
+        self.flows: int = 0
+        self.crossing: Crossing = Crossing()
+        self.next_rank: int = 1
+        # the price of the last bid with a speed, and the integral of it over time, in ticks x ns, as it stood at clock_ns
+        self.marginal: int = 0
         self.clock: int = 0
         self.clock_ns: int = 0
-        self.marginal: int = 0
+        # 0: nobody set one
         self.index_price: int = 0
-        self.top: int = 0
-        self.reference_margin: int = 0
-        self.next_rank: int = 1
+        # pegged bids by what they follow, in order of their ids; those that are stopped included
+        self.on_top: dict[int, Bid] = {}
+        self.on_margin: dict[int, Bid] = {}
+        self.on_index: dict[int, Bid] = {}
+        # the crossing without the bids on the margin, while there are any
+        self.shadow: Crossing | None = None
+
+    def top(self) -> int:
+        """The best price among bids in the book whose price depends on no other bid; 0 without one. O(pegs before it)."""
+        book = self.crossing.bids
+        order = book.best(True)
+        while order is not None:
+            assert isinstance(order, Bid), order.order_id
+            if order.peg is Peg.NONE or order.peg is Peg.INDEX:
+                return order.price
+            order = book.after(order)
+        return 0
+
+    def reference(self, peg: Peg) -> int:
+        """The price that bids with that peg follow now; 0 when there is none."""
+        if peg is Peg.TOP:
+            return self.top()
+        if peg is Peg.INDEX:
+            return self.index_price
+        # without followers the crossing is what it would be without them
+        crossing = self.crossing if self.shadow is None else self.shadow
+        return crossing.marginal or self.crossing.asks.best_ask
+
+    def pegged_price(self, reference: int, offset: int, floor: int, cap: int) -> int:
+        """What a pegged bid pays while what it follows stands at ``reference`` (0: nowhere)."""
+        lowest = floor or self.price_min
+        if reference == 0:
+            return min(cap, lowest)
+        return min(cap, max(lowest, reference + offset))
+
+
+def clock_of(bid: Bid, market: LiveMarket, now_ns: int) -> int:
+    """The integral over time, in ticks x ns, of what the bid pays: its own price, or the market's marginal one."""
+    if market.is_uniform:
+        return market.clock + market.marginal * (now_ns - market.clock_ns)
+    return bid.price_clock + bid.price * (now_ns - bid.price_clock_ns)
+
+
+def charge_max(flow: Flow, market: LiveMarket) -> int:
+    """msat that the flow, accrued to now, can still cost its buyer, fee included: the charge for all of its allowance."""
+    cost = (flow.paid_value + flow.value) * market.num // market.den
+    return cost - flow.cost + cost * market.spec.buyer_fee_bps // BPS - flow.buyer_fee
