@@ -96,7 +96,7 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
 
     exchange = Exchange(engine, config, KeyStore(data_dir), feeds, journal.epoch, hashpit.__version__, history=history)
     server = Server(exchange, config.server, clock, sockets_max(config))
-    nicehash: "Edge | None" = None
+    nicehash: Edge | None = None
 
     def publish(entry: Entry, events: list[Event]) -> None:
         exchange.publish(entry, events)

@@ -14,11 +14,11 @@ def encode(value: object) -> bytes:
     return _ENCODER.encode(value)
 
 
-class Answer(Struct, rename="camel", kw_only=True):
+class Answer(Struct, rename="camel"):
     """Base of every answer."""
 
 
-class ErrorItem(Answer):
+class ErrorItem(Answer, kw_only=True):
     code: int
     message: str
 
@@ -30,21 +30,21 @@ class ErrorAnswer(Struct, kw_only=True):
     errors: list[ErrorItem]
 
 
-class Time(Answer):
+class Time(Answer, kw_only=True):
     server_time: int
     """Milliseconds."""
 
 
-class Flag(Answer):
+class Flag(Answer, kw_only=True):
     flag_name: str
     flag_value: bool
 
 
-class Flags(Answer):
+class Flags(Answer, kw_only=True):
     rows: list[Flag] = field(name="list")
 
 
-class MiningAlgorithm(Answer):
+class MiningAlgorithm(Answer, kw_only=True):
     algorithm: str
     title: str
     enabled: bool
@@ -67,7 +67,7 @@ class MiningAlgorithm(Answer):
     enabled_markets: str
 
 
-class MiningAlgorithms(Answer):
+class MiningAlgorithms(Answer, kw_only=True):
     mining_algorithms: list[MiningAlgorithm]
 
 
@@ -87,22 +87,22 @@ class BuyInfoRow(Struct, kw_only=True):
     min_amount: Decimal
 
 
-class BuyInfo(Answer):
+class BuyInfo(Answer, kw_only=True):
     mining_algorithms: list[BuyInfoRow]
 
 
-class MultiAlgoRow(Answer):
+class MultiAlgoRow(Answer, kw_only=True):
     algorithm: str
     title: str
     speed: str
     paying: str
 
 
-class MultiAlgo(Answer):
+class MultiAlgo(Answer, kw_only=True):
     mining_algorithms: list[MultiAlgoRow]
 
 
-class GlobalRow(Answer):
+class GlobalRow(Answer, kw_only=True):
     """``a`` the algorithm's number, ``p`` satoshi for one H/s for a day, ``s`` H/s, ``r`` sellers at work, ``o`` orders."""
 
     a: int
@@ -112,11 +112,11 @@ class GlobalRow(Answer):
     o: int
 
 
-class GlobalStats(Answer):
+class GlobalStats(Answer, kw_only=True):
     algos: list[GlobalRow]
 
 
-class BookOrder(Answer):
+class BookOrder(Answer, kw_only=True):
     id: str
     type: str
     price: str
@@ -136,13 +136,13 @@ class BookOrder(Answer):
     estimate_duration_in_seconds: int | UnsetType = UNSET
 
 
-class Pagination(Answer):
+class Pagination(Answer, kw_only=True):
     size: int
     page: int
     total_page_count: int
 
 
-class BookMarket(Answer):
+class BookMarket(Answer, kw_only=True):
     updated_ts: str
     total_speed: str
     market_factor: str
@@ -153,20 +153,20 @@ class BookMarket(Answer):
     pagination: Pagination
 
 
-class OrderBook(Answer):
+class OrderBook(Answer, kw_only=True):
     stats: dict[str, BookMarket]
 
 
-class Price(Answer):
+class Price(Answer, kw_only=True):
     price: str
 
 
-class FixedQuote(Answer):
+class FixedQuote(Answer, kw_only=True):
     fixed_max: str
     fixed_price: str
 
 
-class Profile(Answer):
+class Profile(Answer, kw_only=True):
     type: str
     speed: str
     price: str
@@ -174,7 +174,7 @@ class Profile(Answer):
     order_count: int
 
 
-class Summary(Answer):
+class Summary(Answer, kw_only=True):
     profs: list[Profile]
     accepted_pool_speed: str
     accepted_rig_speed: str
@@ -183,23 +183,23 @@ class Summary(Answer):
     paying_price: str
 
 
-class Summaries(Answer):
+class Summaries(Answer, kw_only=True):
     summaries: dict[str, Summary]
 
 
-class Coded(Answer):
+class Coded(Answer, kw_only=True):
     code: str
     description: str
 
 
-class AlgorithmRef(Answer):
+class AlgorithmRef(Answer, kw_only=True):
     algorithm: str
     title: str
     enabled: bool
     order: int
 
 
-class Pool(Answer):
+class Pool(Answer, kw_only=True):
     id: str | UnsetType = UNSET
     name: str
     algorithm: str
@@ -211,12 +211,12 @@ class Pool(Answer):
     in_moratorium: bool = False
 
 
-class Pools(Answer):
+class Pools(Answer, kw_only=True):
     rows: list[Pool] = field(name="list")
     pagination: Pagination
 
 
-class Bridge(Answer):
+class Bridge(Answer, kw_only=True):
     """Where an order's hashrate goes."""
 
     pool_url: str
@@ -226,7 +226,7 @@ class Bridge(Answer):
     status: str
 
 
-class Order(Answer):
+class Order(Answer, kw_only=True):
     id: str
     created_ts: str
     updated_ts: str
@@ -257,11 +257,11 @@ class Order(Answer):
     bridges: list[Bridge] | UnsetType = UNSET
 
 
-class Orders(Answer):
+class Orders(Answer, kw_only=True):
     rows: list[Order] = field(name="list")
 
 
-class PublicOrder(Answer):
+class PublicOrder(Answer, kw_only=True):
     id: str
     type: str
     algorithm: str
@@ -279,28 +279,28 @@ class PublicOrder(Answer):
     display_price_factor: str
 
 
-class PublicOrders(Answer):
+class PublicOrders(Answer, kw_only=True):
     rows: list[PublicOrder] = field(name="list")
 
 
-class OrderStats(Answer):
+class OrderStats(Answer, kw_only=True):
     display_market_factor: str
     market_factor: str
     columns: list[str]
     data: list[list[Decimal | int | str]]
 
 
-class Duration(Answer):
+class Duration(Answer, kw_only=True):
     estimate_duration_in_seconds: int
 
 
-class Done(Answer):
+class Done(Answer, kw_only=True):
     success: bool
     success_type: str
     message: str
 
 
-class VerifyLog(Answer):
+class VerifyLog(Answer, kw_only=True):
     timestamp: int
     level: str
     pool_verification_message: str
@@ -308,7 +308,7 @@ class VerifyLog(Answer):
     message: str
 
 
-class Verified(Answer):
+class Verified(Answer, kw_only=True):
     success: bool
     logs: list[VerifyLog]
     highest_difficulty: int
@@ -316,7 +316,7 @@ class Verified(Answer):
     difficulty_correct: bool
 
 
-class Currency(Answer):
+class Currency(Answer, kw_only=True):
     symbol: str
     name: str
     subunits: int
@@ -325,11 +325,11 @@ class Currency(Answer):
     wallets: list[str]
 
 
-class Currencies(Answer):
+class Currencies(Answer, kw_only=True):
     currencies: list[Currency]
 
 
-class FeeElement(Answer):
+class FeeElement(Answer, kw_only=True):
     value: Decimal
     type: str
     """``U``: BTC; ``%``: of what is spent or earned."""
@@ -337,18 +337,18 @@ class FeeElement(Answer):
     snd_type: str
 
 
-class FeeInterval(Answer):
+class FeeInterval(Answer, kw_only=True):
     start: Decimal
     end: Decimal | None
     element: FeeElement
 
 
-class FeeRule(Answer):
+class FeeRule(Answer, kw_only=True):
     coin: str
     intervals: list[FeeInterval]
 
 
-class FeeInfo(Answer):
+class FeeInfo(Answer, kw_only=True):
     """By market, in the order of mining/algorithms; the first is what the others are where they do not differ."""
 
     deposit: dict[str, FeeRule]
@@ -360,7 +360,7 @@ class FeeInfo(Answer):
     sell_fee: dict[str, FeeRule]
 
 
-class PendingDetails(Answer):
+class PendingDetails(Answer, kw_only=True):
     deposit: str
     withdrawal: str
     exchange: str
@@ -368,7 +368,7 @@ class PendingDetails(Answer):
     unpaid_mining: str
 
 
-class Balance(Answer):
+class Balance(Answer, kw_only=True):
     active: bool | UnsetType = UNSET
     currency: str
     total_balance: str
@@ -380,23 +380,23 @@ class Balance(Answer):
     btc_rate: Decimal | UnsetType = UNSET
 
 
-class Accounts(Answer):
+class Accounts(Answer, kw_only=True):
     total: Balance
     currencies: list[Balance]
 
 
-class Payment(Answer):
+class Payment(Answer, kw_only=True):
     created: int
     """Milliseconds."""
     desc: str
     amount: str
 
 
-class Payments(Answer):
+class Payments(Answer, kw_only=True):
     transactions: list[Payment]
 
 
-class Movement(Answer):
+class Movement(Answer, kw_only=True):
     id: str
     created: int
     currency: str
@@ -407,6 +407,6 @@ class Movement(Answer):
     status: Coded
 
 
-class Movements(Answer):
+class Movements(Answer, kw_only=True):
     rows: list[Movement] = field(name="list")
     pagination: Pagination

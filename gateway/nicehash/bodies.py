@@ -71,7 +71,7 @@ class SavePoolBody(Body, kw_only=True):
     stratum_hostname: str
     stratum_port: int | str
     username: str
-    password: str = "x"
+    password: str = "x"  # noqa: S105 - what pools that ask for none are told
 
 
 class VerifyPool(Body, kw_only=True):
@@ -80,4 +80,4 @@ class VerifyPool(Body, kw_only=True):
     stratum_host: str
     stratum_port: int | str
     username: str
-    password: str = "x"
+    password: str = "x"  # noqa: S105 - what pools that ask for none are told

@@ -151,8 +151,8 @@ class Call:
         units: Units | None = None,
         refused: Callable[[RejectCode], None] = lambda code: None,
     ) -> None:
-        """Sequence a command. ``answer`` is called once it is durable, unless the engine refused it: then ``refused`` may raise a
-        Problem that says more than the code. ``units``: of the command's market. Raises Problem."""
+        """Sequence a command. ``answer`` is called once it is durable, unless the engine refused it: then ``refused`` may raise
+        a Problem that says more than the code. ``units``: of the command's market. Raises Problem."""
         taking = self.exchange.taking
         if taking is Taking.NONE or (taking is Taking.CANCELS and not isinstance(command, Cancel)):
             raise problems.http(problems.UNAVAILABLE, "the exchange is stopping")
@@ -173,8 +173,8 @@ class Call:
             raise _unavailable(problem) from None
 
     def _guarded(self, answer: Callable[[], None]) -> None:
-        """Run what makes an answer. Here the sequencer waits, and what it hears of it stops the exchange: a bug in how something is
-        shown must not."""
+        """Run what makes an answer. The sequencer waits for it, and what it raised would stop the exchange: a bug in how
+        something is shown must not."""
         try:
             answer()
         except Problem as problem:

@@ -19,7 +19,7 @@ from gateway.nicehash.catalog import MARKETS, Named, named
 from gateway.nicehash.history import Placed
 from gateway.nicehash.problems import Problem, invalid
 from gateway.nicehash.public import matches
-from gateway.nicehash.units import Units, Unusable, exact, parse_money
+from gateway.nicehash.units import Units, Unusable, exact, money_text, parse_money
 from gateway.nicehash.views import duration_s, millis, pool_url, pool_view, status_of, view_of
 
 UNCHANGED: Final = -1
@@ -298,7 +298,7 @@ def order_stats(call: Call) -> None:
                 Decimal(units.speed_text(row.speed)),
                 Decimal(units.speed_text(row.limit)),
                 Decimal(units.price_text(row.price)),
-                ratio_of_btc(row.spent),
+                Decimal(money_text(row.spent)),
             ]
             for row in call.history.order_rows(placed, call.now_ns)
         ]
@@ -312,11 +312,6 @@ def order_stats(call: Call) -> None:
         )
 
     call.later(answer)
-
-
-def ratio_of_btc(msat: int) -> Decimal:
-    """msat as a JSON number of BTC."""
-    return Decimal(msat).scaleb(-11).normalize() if msat else Decimal(0)
 
 
 def estimate(call: Call) -> None:

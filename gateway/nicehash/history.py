@@ -284,9 +284,8 @@ class History:
                     self._past(event.account).pay(ts_ns, kind, event.amount)
             elif isinstance(event, LiveListed):
                 self.markets[event.spec.symbol] = Market(event.spec)
-            elif isinstance(event, MarketStateChanged):
-                if event.state is MarketState.SETTLED:
-                    self.markets.pop(event.market, None)
+            elif isinstance(event, MarketStateChanged) and event.state is MarketState.SETTLED:
+                self.markets.pop(event.market, None)
 
     def _bid_placed(self, event: BidPlaced) -> None:
         market = self.markets[event.market]

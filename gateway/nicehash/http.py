@@ -1,7 +1,7 @@
 """The HTTP edge: the only file that knows Litestar and uvicorn. It carries requests to the Service and answers back.
 
-It runs in the exchange's own event loop, and the trading path never waits for it. What it decides is memory and time: sockets in all
-and per address, the length of headers and bodies, requests in flight, how long each step may take.
+It runs in the exchange's event loop, and the trading path never waits for it. What it decides is memory and time: sockets in
+all and per address, the length of headers and bodies, requests in flight, how long each step may take.
 """
 
 import asyncio
@@ -112,8 +112,9 @@ class Edge:
         self.url = f"{'https' if self._tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
         self._server = Quiet(settings)
         self._task = asyncio.create_task(self._server.serve(sockets=[door]))
-        while not self._server.started and not self._task.done():
-            await asyncio.sleep(0)
+        listening = asyncio.create_task(self._server.listening.wait())
+        await asyncio.wait({self._task, listening}, return_when=asyncio.FIRST_COMPLETED)
+        listening.cancel()
         if self._task.done():
             raise ListenError(f"nicehash.host, nicehash.port: cannot listen on {mine.host}:{mine.port}") from (
                 self._task.exception()
@@ -252,7 +253,15 @@ class FeedSocket:
 
 
 class Quiet(uvicorn.Server):
-    """uvicorn's server without signal handlers: those are the exchange's."""
+    """uvicorn's server without signal handlers: those are the exchange's. ``listening`` is set once it takes requests."""
+
+    def __init__(self, settings: uvicorn.Config) -> None:
+        super().__init__(settings)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,6 +1,6 @@
 """UUIDs that carry our whole numbers: NiceHash's clients want the one, the engine counts with the other.
 
-``to_uuid(ORDER, 7) == "00000001-0000-8000-8000-000000000007"``: the kind, then the number. No table is needed to find the way back.
+``to_uuid(ORDER, 7) == "00000001-0000-8000-8000-000000000007"``: the kind, then the number. The way back needs no table.
 """
 
 import re

@@ -1,7 +1,7 @@
 """What every request passes, in this order: the signature, the address's or account's budget, the permission, a repeat of
 X-Request-Id, the query, the body, the call. Each stage refuses by itself.
 
-Sans-IO: the HTTP edge calls :meth:`Service.handle` with whole requests, and the clock's :meth:`Service.tick`; time is a parameter.
+Sans-IO: the HTTP edge calls :meth:`Service.handle` with whole requests; time is a parameter.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Who sent a request: the signature over its raw bytes, its time, and a nonce that is good once.
 
-The signed text is ``key | time | nonce | | organisation | | METHOD | path | query [| body]`` with a zero byte for every bar, path and
-query as they were sent. Time is a parameter.
+The signed text is ``key | time | nonce | | organisation | | METHOD | path | query [| body]`` with a zero byte for every bar,
+path and query as they were sent. Time is a parameter.
 """
 
 import hashlib

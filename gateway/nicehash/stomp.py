@@ -3,8 +3,8 @@
     /tradingview/order-changes/{algorithm}/{market}        a snapshot, then every change
     /tradingview/candlesticks/{algorithm}/{timeframe}      the candles so far, then the newest every minute
 
-Only what is durable is told: the feed is fed with durable events and reads the projection of them. Sans-IO: the HTTP edge carries
-whole websocket messages; the frames are stompman's.
+Only what is durable is told: the feed is fed with durable events and reads the projection of them. Sans-IO: the HTTP edge
+carries whole websocket messages; the frames are stompman's.
 """
 
 from collections.abc import Callable

@@ -23,12 +23,12 @@ class Unusable(ValueError):
 
 
 def exact(number: Decimal) -> Fraction:
-    """The number as a fraction. Raises Unusable for what is not finite, or longer than DIGITS_MAX on either side of the point."""
+    """The number as a fraction. Raises Unusable for what is not finite, or longer than DIGITS_MAX on a side of the point."""
     if not number.is_finite():
         raise Unusable("not a number")
     exponent = number.as_tuple().exponent
     assert isinstance(exponent, int), "it is finite"
-    if not -DIGITS_MAX <= exponent or number.adjusted() > DIGITS_MAX or len(number.as_tuple().digits) > 2 * DIGITS_MAX:
+    if exponent < -DIGITS_MAX or number.adjusted() > DIGITS_MAX or len(number.as_tuple().digits) > 2 * DIGITS_MAX:
         raise Unusable(f"at most {DIGITS_MAX} digits before and behind the point")
     return Fraction(number)
 

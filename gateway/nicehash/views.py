@@ -50,11 +50,11 @@ def ratio(value: Fraction, digits: int = 12) -> Decimal:
     if not value:
         return Decimal(0)
     number = Decimal(value.numerator) / Decimal(value.denominator)
-    return Decimal(f"{number:.{digits - 1}e}").normalize()
+    return Decimal(plain(f"{Decimal(f'{number:.{digits - 1}e}'):f}"))
 
 
 def ratio_text(value: Fraction, digits: int = 12) -> str:
-    return plain(f"{ratio(value, digits):f}")
+    return f"{ratio(value, digits):f}"
 
 
 def coded(code: tuple[str, str]) -> answers.Coded:
