@@ -94,7 +94,9 @@ class Venue:
 
     def seller(self, price: int, speed: int, symbol: str = MARKET) -> int:
         """An account that offers ``speed`` lots for ``price`` ticks; the ask's id."""
-        placed = next(e for e in self.stage.do(PlaceAsk(self.stage.account(0), symbol, price, speed)) if isinstance(e, AskPlaced))
+        placed = next(
+            e for e in self.stage.do(PlaceAsk(self.stage.account(0), symbol, price, speed)) if isinstance(e, AskPlaced)
+        )
         return placed.order_id
 
     def report(self, flow_id: int, hashes: int, final: bool = False) -> list[Event]:
