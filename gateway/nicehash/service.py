@@ -58,20 +58,22 @@ class Repeats:
             return reply
         while self._known:
             oldest = next(iter(self._known))
-            if len(self._known) < self._max and now_ns - self._known[oldest].since_ns <= self._ns:
+            if now_ns - self._known[oldest].since_ns <= self._ns:
                 break
             del self._known[oldest]
-        print_ = _fingerprint(request)
+        fingerprint = _fingerprint(request)
         known = self._known.get(name)
         if known is not None:
-            if known.print != print_:
+            if known.fingerprint != fingerprint:
                 raise problems.invalid("X-Request-Id: it was used for another request")
             if known.reply is not None:
                 reply(known.reply)
             else:
                 known.waiting.append(reply)
             return None
-        repeat = self._known[name] = _Repeat(print_, now_ns, [reply])
+        if len(self._known) >= self._max:
+            del self._known[next(iter(self._known))]
+        repeat = self._known[name] = _Repeat(fingerprint, now_ns, [reply])
 
         def answered(first: Reply) -> None:
             repeat.reply = first
@@ -85,10 +87,10 @@ class Repeats:
 
 
 class _Repeat:
-    __slots__ = ("print", "reply", "since_ns", "waiting")
+    __slots__ = ("fingerprint", "reply", "since_ns", "waiting")
 
     def __init__(self, fingerprint: bytes, since_ns: int, waiting: list[Callable[[Reply], None]]) -> None:
-        self.print = fingerprint
+        self.fingerprint = fingerprint
         self.since_ns = since_ns
         self.waiting = waiting
         self.reply: Reply | None = None
