@@ -287,7 +287,7 @@ class OrderStats(Answer, kw_only=True):
     display_market_factor: str
     market_factor: str
     columns: list[str]
-    data: list[list[Decimal | int | str]]
+    data: list[list[Decimal | int]]
 
 
 class Duration(Answer, kw_only=True):

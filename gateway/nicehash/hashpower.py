@@ -291,7 +291,7 @@ def order_stats(call: Call) -> None:
         units = call.catalog.units(placed.spec) if placed is not None else None
         if placed is None or units is None:
             raise Problem(problems.NOT_FOUND, RejectCode.ORDER_UNKNOWN, "orderId: no such order, or it ended long ago")
-        data: list[list[Decimal | int | str]] = [
+        data: list[list[Decimal | int]] = [
             [
                 millis(row.ts_ns),
                 int(row.speed > 0),

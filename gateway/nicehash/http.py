@@ -100,6 +100,7 @@ class Edge:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             backlog=BACKLOG,
             timeout_keep_alive=int(HEAD_S),
             timeout_graceful_shutdown=STOP_S,

@@ -202,9 +202,7 @@ def test_a_query_that_cannot_be(query: str, says: str) -> None:
 # --- bugs
 
 
-def test_a_bug_costs_one_request_and_tells_nothing(
-    venue: Venue, client: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bug_costs_one_request_and_tells_nothing(venue: Venue, client: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("a secret of the house")
 
