@@ -99,24 +99,32 @@ class Answers:
         return rejected
 
     def refuse_new(
-        self, code: RejectCode, bound: int, account: Account, name: str, market: str, out: list[Event], prefix: str = ""
+        self,
+        code: RejectCode,
+        bound: int,
+        account: Account,
+        name: str,
+        market: str,
+        out: list[Event],
+        prefix: str = "",
+        order_id: int = 0,
     ) -> None:
         """Refuse what carries a new id (``name``), unless it is a repeat; before ``code`` come the refusals of the id.
 
-        ``prefix`` tells ids of one kind from those of another among the outcomes.
+        ``prefix`` tells ids of one kind from those of another among the outcomes. ``order_id``: the order that the command names.
         """
         if not name and not prefix:
-            self.refuse(out, code, bound, account, 0, name, market)
+            self.refuse(out, code, bound, account, order_id, name, market)
             return
         if self.repeated(account, name, out, prefix):
             return
         if not is_client_order_id(name):
-            self.refuse(out, RejectCode.CLIENT_ORDER_ID_INVALID, CLIENT_ORDER_ID_CHARS_MAX, account, 0, name, market)
+            self.refuse(out, RejectCode.CLIENT_ORDER_ID_INVALID, CLIENT_ORDER_ID_CHARS_MAX, account, order_id, name, market)
             return
         full = len(account.outcomes) >= self.client_order_ids_max
         if full and code is not RejectCode.DEADLINE_PASSED:
             code, bound = RejectCode.CLIENT_ORDER_IDS_FULL, self.client_order_ids_max
-        rejected = self.refuse(out, code, bound, account, 0, name, market)
+        rejected = self.refuse(out, code, bound, account, order_id, name, market)
         if not full:
             self.remember(account, prefix + name, rejected, self.ts_ns)
 

@@ -234,7 +234,7 @@ class Flows:
             return
         flow.ended_ns = now_ns
         flow.bid.closing[flow.flow_id] = flow
-        self.due.add(now_ns + market.spec.grace_ns, GRACE, flow.flow_id)
+        self.due.add(now_ns + market.grace_ns, GRACE, flow.flow_id)
 
     def _forget(self, flow: Flow, market: LiveMarket) -> None:
         """The flow is done with."""
@@ -270,7 +270,7 @@ class Flows:
         """Bring ``exposure`` to now: before the bid's speed or price changes."""
         speed = bid.assigned if bid.assigned_before == UNTOUCHED else bid.assigned_before
         clock = clock_of(bid, market, now_ns)
-        bid.exposure += speed * market.spec.lot_hashrate * (clock - bid.exposure_clock)
+        bid.exposure += speed * market.lot_hashrate * (clock - bid.exposure_clock)
         bid.exposure_clock = clock
 
     def pay(self, flow: Flow, market: LiveMarket, hashes: int, done: bool, now_ns: int, out: list[Event]) -> None:
@@ -293,9 +293,9 @@ class Flows:
             flow.paid_value += value
             cost = flow.paid_value * market.num // market.den - flow.cost
             flow.cost += cost
-            buyer_fee = flow.cost * market.spec.buyer_fee_bps // BPS - flow.buyer_fee
+            buyer_fee = flow.cost * market.buyer_fee_bps // BPS - flow.buyer_fee
             flow.buyer_fee += buyer_fee
-            seller_fee = flow.cost * market.spec.seller_fee_bps // BPS - flow.seller_fee
+            seller_fee = flow.cost * market.seller_fee_bps // BPS - flow.seller_fee
             flow.seller_fee += seller_fee
             charged = cost + buyer_fee
             assert charged <= bid.escrow, f"flow {flow.flow_id} costs {charged} of {bid.escrow} msat"
@@ -316,10 +316,10 @@ class Flows:
                 buyer.held -= released
             bid.exposure -= flow.value
             del bid.closing[flow.flow_id]
-            self.due.discard(flow.ended_ns + market.spec.grace_ns, GRACE, flow.flow_id)
+            self.due.discard(flow.ended_ns + market.grace_ns, GRACE, flow.flow_id)
             self._forget(flow, market)
         elif flow.speed:
-            most = flow.speed * market.spec.lot_hashrate * market.spec.slack_ns
+            most = flow.speed * market.lot_hashrate * market.slack_ns
             if flow.allowance > most:
                 kept = flow.value * most // flow.allowance
                 bid.exposure -= flow.value - kept
@@ -375,7 +375,7 @@ class Flows:
         flow.ask.account.flows[flow.flow_id] = flow
         if flow.speed == 0:
             flow.bid.closing[flow.flow_id] = flow
-            self.due.add(flow.ended_ns + market.spec.grace_ns, GRACE, flow.flow_id)
+            self.due.add(flow.ended_ns + market.grace_ns, GRACE, flow.flow_id)
         else:
             flow.bid.flows[flow.ask.order_id] = flow
             flow.ask.flows[flow.bid.order_id] = flow
@@ -386,11 +386,11 @@ class Flows:
         """How long the bid can certainly go on as it is without its flows costing more than its escrow."""
         self.expose(bid, market, now_ns)
         flows = len(bid.flows) + len(bid.closing)
-        cost_max = (bid.escrow - flows) * BPS // (BPS + market.spec.buyer_fee_bps)
+        cost_max = (bid.escrow - flows) * BPS // (BPS + market.buyer_fee_bps)
         left = ((cost_max - flows + 1) * market.den - 1) // market.num - bid.exposure
         if left <= 0:
             return 0
-        return left // (bid.price * bid.assigned * market.spec.lot_hashrate)
+        return left // (bid.price * bid.assigned * market.lot_hashrate)
 
     def schedule(self, bid: Bid, market: LiveMarket, now_ns: int) -> None:
         """Put the instant on the agenda at which the bid is to be stopped.
@@ -400,7 +400,10 @@ class Flows:
         """
         stop_ns = NEVER
         if bid.assigned:
-            stop_ns = min(now_ns + self.lasts_ns(bid, market, now_ns), NEVER)
+            stop_ns = now_ns + self.lasts_ns(bid, market, now_ns)
+            if stop_ns >= bid.expires_ns:
+                # it ends before
+                stop_ns = NEVER
         if stop_ns < bid.stop_ns or (stop_ns != bid.stop_ns and market.is_uniform):
             self.unschedule(bid)
             if stop_ns < NEVER:
@@ -429,7 +432,7 @@ def accrue(flow: Flow, market: LiveMarket, now_ns: int) -> None:
     """Add the allowance of the time since the flow was last looked at, at what its bid paid then."""
     if flow.speed and now_ns > flow.since_ns:
         clock = clock_of(flow.bid, market, now_ns)
-        rate = flow.speed * market.spec.lot_hashrate
+        rate = flow.speed * market.lot_hashrate
         flow.allowance += rate * (now_ns - flow.since_ns)
         flow.value += rate * (clock - flow.clock)
         flow.since_ns = now_ns

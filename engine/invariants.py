@@ -171,7 +171,7 @@ def _check_deliveries(engine: Engine) -> None:
 
 
 def _check_due(engine: Engine) -> None:
-    entries = list(engine.due.entries)
+    entries = engine.due.entries()
     assert engine.next_due_ns() == (entries[0][0] if entries else 0), "the next due time is wrong"
     expiring = sorted(order.order_id for order in engine.open_orders() if order.expires_ns)
     assert sorted(engine.matching.expiring) == expiring, "the table of GTD orders is wrong"

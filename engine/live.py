@@ -427,11 +427,11 @@ class Live:
         answers = self.answers
         account = answers.accounts.get(command.account)
         if account is None:
-            answers.refuse(out, RejectCode.ACCOUNT_UNKNOWN, 0, None, 0, command.refill_id)
+            answers.refuse(out, RejectCode.ACCOUNT_UNKNOWN, 0, None, command.order_id, command.refill_id)
             return
         found = self.find(account, command.order_id, command.client_order_id)
         bid = found if isinstance(found, Bid) else None
-        symbol = bid.market if bid is not None else ""
+        symbol = bid.market if bid is not None and not late else ""
         available = account.balance - account.held
         refusal: Refusal | None = None
         if late:
@@ -449,7 +449,7 @@ class Live:
         elif not answers.is_new(account, command.refill_id, REFILL):
             refusal = RejectCode.CLIENT_ORDER_IDS_FULL, 0
         if refusal is not None:
-            answers.refuse_new(refusal[0], refusal[1], account, command.refill_id, symbol, out, REFILL)
+            answers.refuse_new(refusal[0], refusal[1], account, command.refill_id, symbol, out, REFILL, command.order_id)
             return
         assert bid is not None
         market = _market(bid)

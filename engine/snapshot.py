@@ -289,6 +289,8 @@ class _Snapshot(Struct, array_like=True):
     """Of dated markets, without the expiries of orders, which the orders tell."""
     next_flow: int
     live: list[_LiveMarket]
+    outlived: list[_BidPlaced | _AskPlaced]
+    """How live orders were accepted that are open, and whose ids are kept for that only."""
 
 
 _EVENTS: Final[dict[type, Any]] = {
@@ -337,9 +339,15 @@ def dump(engine: Engine) -> bytes:
             len(queue),
             len(engine.remembered),
             told,
-            [(due_ns, kind, str(key)) for due_ns, kind, key in engine.due.entries if EXPIRY < kind < LIFE],
+            [(due_ns, kind, str(key)) for due_ns, kind, key in engine.due.entries() if EXPIRY < kind < LIFE],
             engine.live.flowing.next_flow,
             _live(engine),
+            [
+                _SAVED[type(event)](*values(event))
+                for _, order in sorted(engine.live.orders.items())
+                if order.forget
+                for event in (order.account.outcomes[order.client_order_id],)
+            ],
         )
     )
 
@@ -408,6 +416,8 @@ def _restore(state: _Snapshot) -> Engine:
     for live in state.live:
         _restore_live(engine, live)
     engine.live.flowing.next_flow = state.next_flow
+    for placed in state.outlived:
+        engine.accounts[placed.account].outcomes[placed.client_order_id] = _EVENTS[type(placed)](*astuple(placed))
     engine.due.load(cast("list[tuple[int, int, int | str]]", state.due))
     return engine
 

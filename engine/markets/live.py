@@ -212,13 +212,16 @@ class LiveMarket(Listing):
     """One live market: its terms, its orders, and where its prices stand."""
 
     __slots__ = (
+        "buyer_fee_bps",
         "clock",
         "clock_ns",
         "crossing",
         "den",
         "flows",
+        "grace_ns",
         "index_price",
         "is_uniform",
+        "lot_hashrate",
         "marginal",
         "next_rank",
         "num",
@@ -228,7 +231,9 @@ class LiveMarket(Listing):
         "orders",
         "price_max",
         "price_min",
+        "seller_fee_bps",
         "shadow",
+        "slack_ns",
         "spec",
         "state",
     )
@@ -239,6 +244,11 @@ class LiveMarket(Listing):
         self.state: MarketState = MarketState.OPEN
         self.price_min: int = spec.price_min
         self.price_max: int = spec.price_max
+        self.lot_hashrate: int = spec.lot_hashrate
+        self.buyer_fee_bps: int = spec.buyer_fee_bps
+        self.seller_fee_bps: int = spec.seller_fee_bps
+        self.slack_ns: int = spec.slack_ns
+        self.grace_ns: int = spec.grace_ns
         num: int = spec.tick_lot_msat
         den: int = spec.lot_hashrate * DAY_SECONDS * NANO
         a, b = num, den
@@ -305,4 +315,4 @@ def clock_of(bid: Bid, market: LiveMarket, now_ns: int) -> int:
 def charge_max(flow: Flow, market: LiveMarket) -> int:
     """msat that the flow, accrued to now, can still cost its buyer, fee included: the charge for all of its allowance."""
     cost = (flow.paid_value + flow.value) * market.num // market.den
-    return cost - flow.cost + cost * market.spec.buyer_fee_bps // BPS - flow.buyer_fee
+    return cost - flow.cost + cost * market.buyer_fee_bps // BPS - flow.buyer_fee
