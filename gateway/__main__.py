@@ -37,7 +37,7 @@ from gateway.exchange import Exchange, Taking
 from gateway.feeds import TICK_MS, Feeds
 from gateway.history import History
 from gateway.journal import JournalError
-from gateway.listings import Lister
+from gateway.listings import Lister, list_live, live_markets
 from gateway.ratelimit import MS_NS
 from gateway.recovery import Recovered, RecoveryError, Snapshotter, recover, show_progress
 from gateway.sequencer import EngineFailure, Overloaded, Sequencer, Stopped
@@ -114,6 +114,7 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
         engine.markets,
         lambda command, done: sequencer.submit(command, done=done),
     )
+    live = live_markets(config.live)
     snapshotter = Snapshotter(
         data_dir,
         journal,
@@ -160,6 +161,7 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
     try:
         sequencer.start()
         lister.run(clock())
+        list_live(live, {**engine.markets, **engine.live.markets}, lambda command, done: sequencer.submit(command, done=done))
         await sequencer.drain()
         # looks at everything once, 84 ms with a million orders: before anybody can be waiting
         collector.start()
@@ -177,8 +179,8 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
         if nicehash is not None:
             say(f"NiceHash's API at {nicehash.url}")
         logger.info("started", url=server.url, epoch=journal.epoch, seq=engine.seq, replayed=replayed, build=build_kind())
-        if not engine.markets and not config.listings:
-            say("no market is listed: see [[listings]] in config.toml, or `hashpit market add`")
+        if not engine.markets and not engine.live.markets and not config.listings:
+            say("no market is listed: see [[listings]] and [[live]] in config.toml, or `hashpit market add`")
         failure = await ended
         if failure is None:
             say("stopping")
