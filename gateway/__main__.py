@@ -178,6 +178,7 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
         )
         if nicehash is not None:
             say(f"NiceHash's API at {nicehash.url}")
+            logger.info("NiceHash's API listens", url=nicehash.url)
         logger.info("started", url=server.url, epoch=journal.epoch, seq=engine.seq, replayed=replayed, build=build_kind())
         if not engine.markets and not engine.live.markets and not config.listings:
             say("no market is listed: see [[listings]] and [[live]] in config.toml, or `hashpit market add`")
