@@ -5,9 +5,9 @@
 The settings name the host, two keys and the algorithm; the report has what each call returned, or how it was refused.
 """
 
+import ast
 import copy
 import json
-import re
 import sys
 from typing import Any
 
@@ -27,10 +27,9 @@ def refused(name: str, call: Any) -> None:
     try:
         REPORT["refused"][name] = call()
     except Exception as problem:
-        found = re.match(r"(\d+): [^:]*: b['\"](.*)['\"]$", str(problem))
-        assert found, str(problem)
-        body = json.loads(found[2].encode().decode("unicode_escape"))
-        REPORT["refused"][name] = [int(found[1]), body["errors"][0]["code"], body["errors"][0]["message"]]
+        status, _, rest = str(problem).partition(": ")
+        [error] = json.loads(ast.literal_eval(rest.partition(": ")[2]))["errors"]
+        REPORT["refused"][name] = [int(status), error["code"], error["message"]]
 
 
 def trade() -> None:

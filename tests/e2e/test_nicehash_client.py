@@ -148,4 +148,4 @@ async def elsewhere(server: Server, buyer: TestKey) -> None:
     async with PlainClient.to(server, buyer) as client:
         balances = await client.call("balances")
         assert (balances["balance"], balances["held"]) == ("0.99999000000", "0.00000000000")
-        assert await client.call("live.orders") == []
+        assert await client.call("live.orders") == {"bids": [], "asks": []}

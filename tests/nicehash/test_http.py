@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class Running:
         finally:
             writer.close()
 
-    async def ask(self, method: str, target: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], Any]:
+    async def ask(self, method: str, target: str, body: bytes = b"", **headers: Any) -> tuple[int, dict[str, str], Any]:
         """One request on a socket of its own: status, headers, JSON."""
         lines = [f"{method} {target} HTTP/1.1", "Host: x", "Connection: close", f"Content-Length: {len(body)}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -61,6 +61,13 @@ async def serving(tmp_path: Path, **limits: Any) -> AsyncIterator[Running]:
     finally:
         async with asyncio.timeout(WAIT_S):
             await edge.stop()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds of the edge, which tells nobody."""
+    async with asyncio.timeout(WAIT_S):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 def is_error(answer: Any, code: int) -> bool:
@@ -179,7 +186,7 @@ async def test_an_answer_that_the_disk_holds_up(tmp_path: Path, monkeypatch: pyt
         venue.stage.sequencer.held = True
         path = f"/main/api/v2/hashpower/order/{order['id']}"
         headers = signed(venue, client, "DELETE", path, "", b"")
-        status, _, answer = await running.ask("DELETE", path, **headers)
+        status, _, answer = await running.ask("DELETE", path, b"", **headers)
         assert status == 504
         assert is_error(answer, 504)
         venue.stage.sequencer.commit()
@@ -194,9 +201,7 @@ async def test_requests_in_flight_are_bounded(tmp_path: Path) -> None:
         venue.start("DELETE", "/main/api/v2/hashpower/order/00000001-0000-8000-8000-000000000009", client)
         book = "/main/api/v2/hashpower/orderBook?algorithm=SHA256"
         waiting = [asyncio.create_task(running.ask("GET", book)) for _ in range(2)]
-        async with asyncio.timeout(WAIT_S):
-            while running.edge.in_flight < 2:
-                await asyncio.sleep(0.01)
+        await until(lambda: running.edge.in_flight == 2)
         status, _, answer = await running.ask("GET", "/api/v2/time")
         assert status == 503
         assert is_error(answer, 503)
@@ -210,14 +215,10 @@ async def test_sockets_are_bounded(tmp_path: Path) -> None:
         held = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(2)]
         assert await quiet(running) == b"", "closed at once"
         held[0][1].close()
-        async with asyncio.timeout(WAIT_S):
-            while sum(running.edge._sockets.values()) > 1:
-                await asyncio.sleep(0.01)
+        await until(lambda: sum(running.edge._sockets.values()) == 1)
         assert (await running.ask("GET", "/api/v2/time"))[0] == 200
         held[1][1].close()
-        async with asyncio.timeout(WAIT_S):
-            while running.edge._sockets:
-                await asyncio.sleep(0.01)
+        await until(lambda: not running.edge._sockets)
 
 
 async def quiet(running: Running) -> bytes:
@@ -256,7 +257,7 @@ async def test_the_client_behind_a_trusted_proxy(tmp_path: Path) -> None:
             ips.append(request.ip)
             handle(route, request, *rest)
 
-        running.venue.service.handle = seen  # type: ignore[method-assign]
+        running.venue.service.handle = seen  # type: ignore[assignment, method-assign]
         await running.ask("GET", "/api/v2/time", X_Forwarded_For="10.9.9.9")
         running.edge._proxies = frozenset({"127.0.0.1"})
         await running.ask("GET", "/api/v2/time", X_Forwarded_For="10.9.9.9")
@@ -270,9 +271,7 @@ async def test_a_stop_answers_what_is_in_flight(tmp_path: Path) -> None:
         venue.stage.sequencer.held = True
         venue.start("DELETE", "/main/api/v2/hashpower/order/00000001-0000-8000-8000-000000000009", client)
         waiting = asyncio.create_task(running.ask("GET", "/main/api/v2/hashpower/orderBook?algorithm=SHA256"))
-        async with asyncio.timeout(WAIT_S):
-            while not running.edge.in_flight:
-                await asyncio.sleep(0.01)
+        await until(lambda: running.edge.in_flight == 1)
         stopping = asyncio.create_task(running.edge.stop())
         await asyncio.sleep(0.05)
         venue.stage.sequencer.commit()
@@ -301,6 +300,11 @@ async def test_the_description_of_the_api(tmp_path: Path) -> None:
 
 
 # --- the feed
+
+
+def feed(running: Running) -> Any:
+    """A client's end of the feed."""
+    return websockets.connect(running.edge.url.replace("http", "ws") + FEED_PATH)
 
 
 async def frames(socket: Any, count: int) -> list[str]:
@@ -335,9 +339,7 @@ async def test_the_feed(tmp_path: Path) -> None:
                 "orderId": second["id"],
                 "price": "0.6",
             }
-        async with asyncio.timeout(WAIT_S):
-            while running.edge._feeds or running.edge._sockets:
-                await asyncio.sleep(0.01)
+        await until(lambda: not running.edge._feeds and not running.edge._sockets)
         assert len(venue.service.feed) == 0
 
 
@@ -346,8 +348,7 @@ async def test_a_feed_that_is_not_read_is_closed(tmp_path: Path, monkeypatch: py
     async with serving(tmp_path) as running:
         venue = running.venue
         client = venue.client()
-        url = running.edge.url.replace("http", "ws") + FEED_PATH
-        async with websockets.connect(url) as socket:
+        async with feed(running) as socket:
             await socket.send("CONNECT\naccept-version:1.2\n\n\0")
             await socket.send("SUBSCRIBE\nid:7\ndestination:/tradingview/order-changes/SHA256/BTC\n\n\0")
             await frames(socket, 2)
@@ -361,21 +362,19 @@ async def test_a_feed_that_is_not_read_is_closed(tmp_path: Path, monkeypatch: py
 
 
 async def test_a_stop_closes_the_feed(tmp_path: Path) -> None:
-    async with serving(tmp_path) as running:
-        async with websockets.connect(running.edge.url.replace("http", "ws") + FEED_PATH) as socket:
-            stopping = asyncio.create_task(running.edge.stop())
-            with pytest.raises(websockets.ConnectionClosed) as closed:
-                await frames(socket, 1)
-            assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code in (1001, 1012)
-            await stopping
+    async with serving(tmp_path) as running, feed(running) as socket:
+        stopping = asyncio.create_task(running.edge.stop())
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            await frames(socket, 1)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code in (1001, 1012)
+        await stopping
 
 
 async def test_a_message_that_is_too_long_closes_the_feed(tmp_path: Path) -> None:
-    async with serving(tmp_path) as running:
-        async with websockets.connect(running.edge.url.replace("http", "ws") + FEED_PATH) as socket:
-            await socket.send("x" * 5_000)
-            with pytest.raises(websockets.ConnectionClosed) as closed:
-                await frames(socket, 1)
-            assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code == 1009
+    async with serving(tmp_path) as running, feed(running) as socket:
+        await socket.send("x" * 5_000)
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            await frames(socket, 1)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
