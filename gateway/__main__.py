@@ -172,14 +172,20 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
         timekeeper = asyncio.create_task(keep_time())
         # A bug in what the clock drives must not leave an exchange that stands still.
         timekeeper.add_done_callback(lambda task: None if task.cancelled() else end(task.exception()))
+        http_url = nicehash.url if nicehash is not None else ""
         say(
             f"{server.url}  data {data_dir}  epoch {journal.epoch}  seq {engine.seq} ({replayed} replayed)  "
-            f"{build_kind()} build"
+            f"{build_kind()} build" + (f"  NiceHash's API {http_url}" if http_url else "")
         )
-        if nicehash is not None:
-            say(f"NiceHash's API at {nicehash.url}")
-            logger.info("NiceHash's API listens", url=nicehash.url)
-        logger.info("started", url=server.url, epoch=journal.epoch, seq=engine.seq, replayed=replayed, build=build_kind())
+        logger.info(
+            "started",
+            url=server.url,
+            nicehash=http_url,
+            epoch=journal.epoch,
+            seq=engine.seq,
+            replayed=replayed,
+            build=build_kind(),
+        )
         if not engine.markets and not engine.live.markets and not config.listings:
             say("no market is listed: see [[listings]] and [[live]] in config.toml, or `hashpit market add`")
         failure = await ended

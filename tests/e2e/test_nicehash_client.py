@@ -40,7 +40,7 @@ async def nicehash_url(server: Server) -> str:
     """Where a started server has NiceHash's API."""
     async with asyncio.timeout(START_S):
         while True:
-            found = re.search(r'"url": ?"(http://[^"]+)"', server.log_text())
+            found = re.search(r'"nicehash": ?"(http://[^"]+)"', server.log_text())
             if found:
                 return found[1]
             await asyncio.sleep(0.05)
