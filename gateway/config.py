@@ -186,6 +186,7 @@ class Config(Section, frozen=True):
     """The whole file, one field per table."""
 
     server: ServerConfig = ServerConfig()
+    nicehash: NiceHashConfig = NiceHashConfig()
     session: SessionConfig = SessionConfig()
     rates: RateConfig = RateConfig()
     terms: TermsConfig = TermsConfig()
@@ -193,7 +194,6 @@ class Config(Section, frozen=True):
     live: tuple[LiveListing, ...] = ()
     snapshot: SnapshotConfig = SnapshotConfig()
     log: LogConfig = LogConfig()
-    nicehash: NiceHashConfig = NiceHashConfig()
 
 
 def parse(text: str, source: str = CONFIG_FILE) -> Config:
@@ -314,6 +314,14 @@ connections_per_ip_max = 1000
 anonymous_per_ip_max = 64       # that have not logged in
 stop_ms = 1000                  # time to cancel orders between the announcement of a stop and the end
 
+[nicehash]                      # NiceHash's API over the live markets; TLS and proxies as for [server]
+enabled = false
+host = "127.0.0.1"
+port = 8766
+connections_max = 256
+connections_per_ip_max = 64
+requests_max = 64               # that wait for their answer at a time
+
 [session]
 heartbeat_ms = 5000
 idle_ms = 60000                 # silent for so long: closed
@@ -334,14 +342,6 @@ collar_bps = 800                # orders further from the reference price are re
 band_bps = 1000
 tolerance_bps = 300
 penalty_bps = 500
-
-[nicehash]                      # NiceHash's API over the live markets; TLS and proxies as for [server]
-enabled = false
-host = "127.0.0.1"
-port = 8766
-connections_max = 256
-connections_per_ip_max = 64
-requests_max = 64               # that wait for their answer at a time
 
 [snapshot]                      # by another process, while trading goes on; whichever comes first
 every_entries = 1000000
