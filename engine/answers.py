@@ -111,7 +111,7 @@ class Answers:
     ) -> None:
         """Refuse what carries a new id (``name``), unless it is a repeat; before ``code`` come the refusals of the id.
 
-        ``prefix`` tells ids of one kind from those of another among the outcomes. ``order_id``: the order that the command names.
+        ``prefix`` tells ids of one kind from those of another among the outcomes; ``order_id`` is the order that is named.
         """
         if not name and not prefix:
             self.refuse(out, code, bound, account, order_id, name, market)

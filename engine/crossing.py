@@ -19,13 +19,15 @@ UNTOUCHED: Final = -1
 class Slot(Resting):
     """An order's place in a crossing: of its size (``remaining``, lots) ``assigned`` are matched."""
 
-    __slots__ = ("assigned", "assigned_before", "rank")
+    __slots__ = ("assigned", "assigned_before", "pending", "rank")
 
     def __init__(self, order_id: int, is_buy: bool, price: int, size: int) -> None:
         super().__init__(order_id, is_buy, price, size)
         self.assigned: int = 0
         # what was assigned before the change that is under way; UNTOUCHED if that has not touched it
         self.assigned_before: int = UNTOUCHED
+        # lots that its flows still have to follow by; 0 but in the middle of a change
+        self.pending: int = 0
         # age in the book: of equal prices the lower rank comes first
         self.rank: int = 0
 
@@ -124,10 +126,7 @@ class Crossing:
                     return
 
     def take_moved(self) -> list[Slot]:
-        """The orders that were touched since the last time, in the order in which they were, and forget them.
-
-        Until somebody else touches it, an order's ``assigned_before`` is what it had before; the caller resets it.
-        """
+        """The orders that were touched since the last time, and forget them: the caller resets their ``assigned_before``."""
         moved = self.moved
         self.moved = []
         return moved

@@ -36,8 +36,8 @@ due: a bid's budget  BidStopped, *moves*; with no work to wait for then BidEnded
 due: a flow's grace  FlowPaid(final)
 *moves*              FlowChanged per flow that the change moved; then per pegged bid that follows a price that moved
                      BidAmended(BID_REPRICED) and the FlowChanged of that
-a stopped bid's last BidResumed and *moves* if what is left is at least the market's smallest budget, else BidEnded(SPENT)
-report
+a stopped bid's last BidResumed and *moves* if what is left is at least the market's smallest budget, else BidEnded(SPENT);
+report               BidEnded(IDLE) if nothing was reported since it was placed or resumed
 ===================  ==============================================================================================
 
 ``account_seq`` numbers the facts that concern one account, from 1 without gaps, over all commands. A repeat of a client order

@@ -31,174 +31,146 @@ class Flows:
         moved = market.crossing.take_moved()
         if not moved:
             return
-        gaining: list[tuple[Slot, int]] = []
-        free: list[tuple[Slot, int]] = []
-        losing_bids: list[tuple[Slot, int]] = []
-        losing_asks: list[tuple[Slot, int]] = []
-        bids: dict[int, Bid] = {}
+        gaining: list[Bid] = []
+        free: list[Ask] = []
+        losing_bids: list[Bid] = []
+        losing_asks: list[Ask] = []
+        bids: list[Bid] = []
         for slot in moved:
             change = slot.assigned - slot.assigned_before
-            if change == 0:
-                slot.assigned_before = UNTOUCHED
-            elif isinstance(slot, Bid):
+            if change and isinstance(slot, Bid):
                 self.expose(slot, market, now_ns)
-                slot.assigned_before = UNTOUCHED
-                bids[slot.order_id] = slot
+                slot.touched = True
+                bids.append(slot)
                 if change > 0:
-                    gaining.append((slot, change))
+                    gaining.append(slot)
                 else:
-                    losing_bids.append((slot, -change))
-            else:
+                    losing_bids.append(slot)
+            elif change:
                 assert isinstance(slot, Ask), slot.order_id
-                slot.assigned_before = UNTOUCHED
                 if change > 0:
-                    free.append((slot, change))
+                    free.append(slot)
                 else:
-                    losing_asks.append((slot, -change))
-        touched: dict[int, int] = {}
+                    losing_asks.append(slot)
+            slot.assigned_before = UNTOUCHED
+            slot.pending = abs(change)
+        touched: list[Flow] = []
         if losing_asks:
-            self._cut(market, losing_bids, losing_asks, gaining, free, touched, now_ns)
-        elif losing_bids:
-            _worst_first(losing_bids)
+            self._cut_both(market, losing_bids, losing_asks, gaining, touched, now_ns)
+        if losing_bids:
             self._cut_bids(market, losing_bids, free, touched, now_ns)
         if gaining:
             self._pair(market, gaining, free, touched, now_ns)
-        self._tell(market, touched, bids, cause, now_ns, out)
-        for bid in bids.values():
+        for flow in touched:
+            bid = flow.bid
+            if not bid.touched:
+                bid.touched = True
+                bids.append(bid)
+            self.tell(flow, flow.speed_before, cause, now_ns, out)
+            flow.speed_before = UNTOUCHED
+            if flow.speed == 0:
+                self._close(flow, market, now_ns)
+        for bid in bids:
+            bid.touched = False
             self.schedule(bid, market, now_ns)
         self._mark(market, now_ns)
 
-    def _cut(
+    def _cut_both(
         self,
         market: LiveMarket,
-        losing_bids: list[tuple[Slot, int]],
-        losing_asks: list[tuple[Slot, int]],
-        gaining: list[tuple[Slot, int]],
-        free: list[tuple[Slot, int]],
-        touched: dict[int, int],
+        losing_bids: list[Bid],
+        losing_asks: list[Ask],
+        gaining: list[Bid],
+        touched: list[Flow],
         now_ns: int,
     ) -> None:
-        """Asks lose, and perhaps bids: take from the flows that both lose first, then from the youngest of each."""
-        _worst_first(losing_bids)
-        _worst_first(losing_asks)
-        for i, (ask, ask_loss) in enumerate(losing_asks):
-            for j, (bid, bid_loss) in enumerate(losing_bids):
-                assert isinstance(bid, Bid), bid.order_id
-                flow = bid.flows.get(ask.order_id)
-                if flow is not None and ask_loss and bid_loss:
-                    speed = min(flow.speed, ask_loss, bid_loss)
-                    self._resize(flow, market, -speed, touched, now_ns)
-                    ask_loss -= speed
-                    bid_loss -= speed
-                    losing_bids[j] = (bid, bid_loss)
-            losing_asks[i] = (ask, ask_loss)
-        short: dict[int, int] = {}
-        shorted: list[Bid] = []
-        for ask, loss in losing_asks:
-            assert isinstance(ask, Ask), ask.order_id
-            while loss:
+        """Asks lose, and perhaps bids: take from the flows that both lose first, then from the youngest of the asks.
+
+        A bid that loses a flow so, without losing speed, gains it back.
+        """
+        if len(losing_bids) > 1:
+            losing_bids.sort(key=_best_first, reverse=True)
+        if len(losing_asks) > 1:
+            losing_asks.sort(key=_best_first, reverse=True)
+        for ask in losing_asks:
+            for bid in losing_bids:
+                if ask.pending and bid.pending:
+                    flow = bid.flows.get(ask.order_id)
+                    if flow is not None:
+                        speed = min(flow.speed, ask.pending, bid.pending)
+                        ask.pending -= speed
+                        bid.pending -= speed
+                        self._cut(flow, market, speed, touched, now_ns)
+        for ask in losing_asks:
+            while ask.pending:
                 flow = _youngest(ask.flows)
-                speed = min(flow.speed, loss)
-                self._resize(flow, market, -speed, touched, now_ns)
-                loss -= speed
-                if flow.bid.order_id not in short:
-                    short[flow.bid.order_id] = 0
-                    shorted.append(flow.bid)
-                short[flow.bid.order_id] += speed
-        self._cut_bids(market, losing_bids, free, touched, now_ns)
-        for place, (slot, speed) in enumerate(gaining):
-            if slot.order_id in short:
-                gaining[place] = (slot, speed + short.pop(slot.order_id))
-        gaining += [(bid, short[bid.order_id]) for bid in shorted if bid.order_id in short]
+                bid = flow.bid
+                speed = min(flow.speed, ask.pending)
+                ask.pending -= speed
+                if bid.pending == 0:
+                    gaining.append(bid)
+                bid.pending += speed
+                self._cut(flow, market, speed, touched, now_ns)
 
-    def _cut_bids(
-        self,
-        market: LiveMarket,
-        losing_bids: list[tuple[Slot, int]],
-        free: list[tuple[Slot, int]],
-        touched: dict[int, int],
-        now_ns: int,
-    ) -> None:
+    def _cut_bids(self, market: LiveMarket, losing_bids: list[Bid], free: list[Ask], touched: list[Flow], now_ns: int) -> None:
         """Take what bids still lose from their youngest flows; the asks of those are free by as much."""
-        freed: dict[int, int] = {}
-        asks: list[Ask] = []
-        for bid, loss in losing_bids:
-            assert isinstance(bid, Bid), bid.order_id
-            while loss:
+        if len(losing_bids) > 1:
+            losing_bids.sort(key=_best_first, reverse=True)
+        for bid in losing_bids:
+            while bid.pending:
                 flow = _youngest(bid.flows)
-                speed = min(flow.speed, loss)
-                self._resize(flow, market, -speed, touched, now_ns)
-                loss -= speed
-                if flow.ask.order_id not in freed:
-                    freed[flow.ask.order_id] = 0
-                    asks.append(flow.ask)
-                freed[flow.ask.order_id] += speed
-        for place, (slot, speed) in enumerate(free):
-            if slot.order_id in freed:
-                free[place] = (slot, speed + freed.pop(slot.order_id))
-        free += [(ask, freed[ask.order_id]) for ask in asks if ask.order_id in freed]
+                ask = flow.ask
+                speed = min(flow.speed, bid.pending)
+                bid.pending -= speed
+                if ask.pending == 0:
+                    free.append(ask)
+                ask.pending += speed
+                self._cut(flow, market, speed, touched, now_ns)
 
-    def _pair(
-        self,
-        market: LiveMarket,
-        gaining: list[tuple[Slot, int]],
-        free: list[tuple[Slot, int]],
-        touched: dict[int, int],
-        now_ns: int,
-    ) -> None:
+    def _pair(self, market: LiveMarket, gaining: list[Bid], free: list[Ask], touched: list[Flow], now_ns: int) -> None:
         """Give what is free, best first, to who gains, best first."""
-        _best_first(gaining)
-        _best_first(free)
-        place = left = 0
-        ask: Slot | None = None
-        for bid, wanted in gaining:
-            assert isinstance(bid, Bid), bid.order_id
-            while wanted:
-                if left == 0:
-                    ask, left = free[place]
+        if len(gaining) > 1:
+            gaining.sort(key=_best_first)
+        if len(free) > 1:
+            free.sort(key=_best_first)
+        place = 0
+        for bid in gaining:
+            while bid.pending:
+                ask = free[place]
+                speed = min(bid.pending, ask.pending)
+                bid.pending -= speed
+                ask.pending -= speed
+                if ask.pending == 0:
                     place += 1
-                assert isinstance(ask, Ask), place
-                speed = min(wanted, left)
                 flow = bid.flows.get(ask.order_id)
                 if flow is None:
-                    flow = Flow(self.next_flow, bid, ask, now_ns, clock_of(bid, market, now_ns))
-                    self.next_flow += 1
-                    self.by_id[flow.flow_id] = flow
-                    bid.flows[ask.order_id] = flow
-                    ask.flows[bid.order_id] = flow
-                    market.flows += 1
-                    bid.account.flows[flow.flow_id] = flow
-                    ask.account.flows[flow.flow_id] = flow
-                self._resize(flow, market, speed, touched, now_ns)
-                wanted -= speed
-                left -= speed
+                    flow = self._start(market, bid, ask, now_ns)
+                else:
+                    accrue(flow, market, now_ns)
+                _touch(flow, touched)
+                flow.speed += speed
 
-    def _resize(self, flow: Flow, market: LiveMarket, change: int, touched: dict[int, int], now_ns: int) -> None:
+    def _start(self, market: LiveMarket, bid: Bid, ask: Ask, now_ns: int) -> Flow:
+        flow_id = self.next_flow
+        self.next_flow = flow_id + 1
+        flow = Flow(flow_id, bid, ask, now_ns, clock_of(bid, market, now_ns))
+        self.by_id[flow_id] = flow
+        bid.flows[ask.order_id] = flow
+        ask.flows[bid.order_id] = flow
+        bid.account.flows[flow_id] = flow
+        ask.account.flows[flow_id] = flow
+        market.flows += 1
+        return flow
+
+    def _cut(self, flow: Flow, market: LiveMarket, speed: int, touched: list[Flow], now_ns: int) -> None:
+        """Take ``speed`` lots from a flow."""
         accrue(flow, market, now_ns)
-        if flow.flow_id not in touched:
-            touched[flow.flow_id] = flow.speed
-        flow.speed += change
+        _touch(flow, touched)
+        flow.speed -= speed
         if flow.speed == 0:
             # nobody takes from it any more
             del flow.bid.flows[flow.ask.order_id]
             del flow.ask.flows[flow.bid.order_id]
-
-    def _tell(
-        self,
-        market: LiveMarket,
-        touched: dict[int, int],
-        bids: dict[int, Bid],
-        cause: FlowCause,
-        now_ns: int,
-        out: list[Event],
-    ) -> None:
-        """Say what moved, in the order in which it was touched, and put those that ended aside."""
-        for flow_id, old_speed in touched.items():
-            flow = self.by_id[flow_id]
-            bids[flow.bid.order_id] = flow.bid
-            self.tell(flow, old_speed, cause, now_ns, out)
-            if flow.speed == 0:
-                self._close(flow, market, now_ns)
 
     def tell(self, flow: Flow, old_speed: int, cause: FlowCause, now_ns: int, out: list[Event]) -> None:
         """Say how a flow stands, to both its accounts."""
@@ -229,7 +201,7 @@ class Flows:
 
     def _close(self, flow: Flow, market: LiveMarket, now_ns: int) -> None:
         """A flow has ended: it waits for its last report, unless there is nothing to report."""
-        if flow.allowance == 0:
+        if flow.allowance == 0 and flow.accrued == 0:
             self._forget(flow, market)
             return
         flow.ended_ns = now_ns
@@ -251,7 +223,7 @@ class Flows:
             flow = self.by_id[flow_id]
             if flow.bid.listing is market and flow.speed:
                 old_speed = flow.speed
-                self._resize(flow, market, -old_speed, {}, now_ns)
+                self._cut(flow, market, old_speed, [], now_ns)
                 self.tell(flow, old_speed, cause, now_ns, out)
                 self._close(flow, market, now_ns)
         self._mark(market, now_ns)
@@ -270,7 +242,7 @@ class Flows:
         """Bring ``exposure`` to now: before the bid's speed or price changes."""
         speed = bid.assigned if bid.assigned_before == UNTOUCHED else bid.assigned_before
         clock = clock_of(bid, market, now_ns)
-        bid.exposure += speed * market.lot_hashrate * (clock - bid.exposure_clock)
+        bid.accrued_value += speed * (clock - bid.exposure_clock)
         bid.exposure_clock = clock
 
     def pay(self, flow: Flow, market: LiveMarket, hashes: int, done: bool, now_ns: int, out: list[Event]) -> None:
@@ -278,8 +250,8 @@ class Flows:
         bid = flow.bid
         buyer = bid.account
         seller = flow.ask.account
-        accrue(flow, market, now_ns)
         self.expose(bid, market, now_ns)
+        self._carry(flow, market, now_ns)
         released = charge_max(flow, market) if bid.ended and done else 0
         cost = buyer_fee = seller_fee = 0
         payable = min(hashes - flow.paid_hashes, flow.allowance // NANO)
@@ -289,6 +261,7 @@ class Flows:
             flow.allowance -= work
             flow.value -= value
             bid.exposure -= value
+            bid.exposed_lots -= value // market.lot_hashrate
             flow.paid_hashes += payable
             flow.paid_value += value
             cost = flow.paid_value * market.num // market.den - flow.cost
@@ -315,6 +288,7 @@ class Flows:
                 bid.escrow -= released
                 buyer.held -= released
             bid.exposure -= flow.value
+            bid.exposed_lots -= flow.value // market.lot_hashrate
             del bid.closing[flow.flow_id]
             self.due.discard(flow.ended_ns + market.grace_ns, GRACE, flow.flow_id)
             self._forget(flow, market)
@@ -323,6 +297,7 @@ class Flows:
             if flow.allowance > most:
                 kept = flow.value * most // flow.allowance
                 bid.exposure -= flow.value - kept
+                bid.exposed_lots -= (flow.value - kept) // market.lot_hashrate
                 flow.value = kept
                 flow.allowance = most
         buyer.event_seq += 1
@@ -358,12 +333,22 @@ class Flows:
     def owed_max(self, bid: Bid, market: LiveMarket, now_ns: int) -> int:
         """msat that all flows of the bid can still cost. O(flows of the bid)."""
         total = 0
-        for flow in bid.flows.values():
-            accrue(flow, market, now_ns)
-            total += charge_max(flow, market)
-        for flow in bid.closing.values():
+        for flow in (*bid.flows.values(), *bid.closing.values()):
+            self._carry(flow, market, now_ns)
             total += charge_max(flow, market)
         return total
+
+    def _carry(self, flow: Flow, market: LiveMarket, now_ns: int) -> None:
+        """Add what accrued since the last report to the allowance, in nano-hashes."""
+        accrue(flow, market, now_ns)
+        value = flow.accrued_value * market.lot_hashrate
+        flow.allowance += flow.accrued * market.lot_hashrate
+        flow.value += value
+        flow.bid.exposure += value
+        flow.bid.exposed_lots += flow.accrued_value
+        flow.bid.accrued_value -= flow.accrued_value
+        flow.accrued = 0
+        flow.accrued_value = 0
 
     # --------------------------------------------------------------------------------------------------------- restoring
 
@@ -388,27 +373,36 @@ class Flows:
         flows = len(bid.flows) + len(bid.closing)
         cost_max = (bid.escrow - flows) * BPS // (BPS + market.buyer_fee_bps)
         left = ((cost_max - flows + 1) * market.den - 1) // market.num - bid.exposure
-        if left <= 0:
-            return 0
-        return left // (bid.price * bid.assigned * market.lot_hashrate)
+        # in lots x ns again, which divides as exactly
+        left = left // market.lot_hashrate - bid.accrued_value
+        return left // (bid.price * bid.assigned) if left > 0 else 0
 
     def schedule(self, bid: Bid, market: LiveMarket, now_ns: int) -> None:
         """Put the instant on the agenda at which the bid is to be stopped.
 
         An instant that is there already and comes too early does no harm where the bid pays its own price: it is looked at anew
-        then.
+        then. And one past the bid's end never comes.
         """
         stop_ns = NEVER
         if bid.assigned:
-            stop_ns = now_ns + self.lasts_ns(bid, market, now_ns)
-            if stop_ns >= bid.expires_ns:
-                # it ends before
-                stop_ns = NEVER
+            ends_ns = bid.expires_ns if market.is_uniform else min(bid.expires_ns, bid.stop_ns)
+            if self._lasts_at_least_ns(bid, market, now_ns) < ends_ns - now_ns:
+                stop_ns = now_ns + self.lasts_ns(bid, market, now_ns)
+                if stop_ns >= bid.expires_ns:
+                    stop_ns = NEVER
         if stop_ns < bid.stop_ns or (stop_ns != bid.stop_ns and market.is_uniform):
             self.unschedule(bid)
             if stop_ns < NEVER:
                 bid.stop_ns = stop_ns
                 self.due.add(stop_ns, BUDGET, bid.order_id)
+
+    def _lasts_at_least_ns(self, bid: Bid, market: LiveMarket, now_ns: int) -> int:
+        """A lower bound of ``lasts_ns``, from smaller numbers: most often it says enough."""
+        self.expose(bid, market, now_ns)
+        flows = len(bid.flows) + len(bid.closing)
+        cost = (bid.escrow - flows) * BPS // (BPS + market.buyer_fee_bps) - flows
+        left = cost * market.per_msat - bid.exposed_lots - bid.accrued_value
+        return left // (bid.price * bid.assigned) if left > 0 else 0
 
     def unschedule(self, bid: Bid) -> None:
         """Take that instant off the agenda."""
@@ -432,26 +426,25 @@ def accrue(flow: Flow, market: LiveMarket, now_ns: int) -> None:
     """Add the allowance of the time since the flow was last looked at, at what its bid paid then."""
     if flow.speed and now_ns > flow.since_ns:
         clock = clock_of(flow.bid, market, now_ns)
-        rate = flow.speed * market.lot_hashrate
-        flow.allowance += rate * (now_ns - flow.since_ns)
-        flow.value += rate * (clock - flow.clock)
+        flow.accrued += flow.speed * (now_ns - flow.since_ns)
+        flow.accrued_value += flow.speed * (clock - flow.clock)
         flow.since_ns = now_ns
         flow.clock = clock
 
 
+def _touch(flow: Flow, touched: list[Flow]) -> None:
+    """Remember what a flow's speed was before the change that is under way."""
+    if flow.speed_before == UNTOUCHED:
+        flow.speed_before = flow.speed
+        touched.append(flow)
+
+
 def _youngest(flows: dict[int, Flow]) -> Flow:
-    return flows[next(reversed(flows))]
+    """The last flow of a table, which stays there."""
+    key, flow = flows.popitem()
+    flows[key] = flow
+    return flow
 
 
-def _place(item: tuple[Slot, int]) -> tuple[int, int]:
-    return best_first(item[0])
-
-
-def _best_first(orders: list[tuple[Slot, int]]) -> None:
-    if len(orders) > 1:
-        orders.sort(key=_place)
-
-
-def _worst_first(orders: list[tuple[Slot, int]]) -> None:
-    if len(orders) > 1:
-        orders.sort(key=_place, reverse=True)
+def _best_first(slot: Slot) -> tuple[int, int]:
+    return best_first(slot)

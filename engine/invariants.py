@@ -201,6 +201,7 @@ def _check_crossing(market: LiveMarket) -> None:
     standing = [o for o in market.orders.values() if not (isinstance(o, Bid) and o.stopped)]
     for order in standing:
         assert order.assigned_before == UNTOUCHED, f"{symbol}: order {order.order_id} is in the middle of a change"
+        assert order.pending == 0, f"{symbol}: flows of order {order.order_id} are behind"
         assert not order.ended, f"{symbol}: order {order.order_id} has ended and stands"
     bids = sorted((o for o in standing if o.is_buy), key=best_first)
     asks = sorted((o for o in standing if not o.is_buy), key=best_first)
@@ -267,8 +268,8 @@ def _check_flows(engine: Engine, market: LiveMarket) -> None:
         bid, ask = flow.bid, flow.ask
         assert flow_id == flow.flow_id < engine.live.flowing.next_flow, f"{text} has another id"
         assert bid.account.flows[flow_id] is ask.account.flows[flow_id] is flow, f"{text} is not known to its accounts"
-        assert flow.allowance >= 0, f"{text} has allowance {flow.allowance}"
-        assert flow.value >= 0, f"{text} has value {flow.value}"
+        assert min(flow.allowance, flow.accrued) >= 0, f"{text} has allowance {flow.allowance} + {flow.accrued}"
+        assert min(flow.value, flow.accrued_value) >= 0, f"{text} has value {flow.value} + {flow.accrued_value}"
         assert flow.paid_hashes <= flow.hashes, f"{text} is paid for {flow.paid_hashes} of {flow.hashes} hashes"
         if flow.speed:
             assert bid.flows[ask.order_id] is ask.flows[bid.order_id] is flow, f"{text} is not known to its orders"
@@ -287,10 +288,13 @@ def _check_flows(engine: Engine, market: LiveMarket) -> None:
         owed = exposure = 0
         for flow in (*bid.flows.values(), *bid.closing.values()):
             clock = clock_of(bid, market, engine.ts_ns)
-            value = flow.value + flow.speed * market.spec.lot_hashrate * (clock - flow.clock)
+            value = flow.value + market.lot_hashrate * (flow.accrued_value + flow.speed * (clock - flow.clock))
             exposure += value
             cost = (flow.paid_value + value) * market.num // market.den
             owed += cost - flow.cost + cost * market.spec.buyer_fee_bps // BPS - flow.buyer_fee
         assert owed <= bid.escrow, f"{symbol}: bid {bid.order_id} can owe {owed} of {bid.escrow} msat"
-        grown = bid.assigned * market.spec.lot_hashrate * (clock_of(bid, market, engine.ts_ns) - bid.exposure_clock)
-        assert bid.exposure + grown == exposure, f"{symbol}: bid {bid.order_id} is exposed by {exposure}"
+        accrued = bid.accrued_value + bid.assigned * (clock_of(bid, market, engine.ts_ns) - bid.exposure_clock)
+        assert bid.exposed_lots * market.lot_hashrate >= bid.exposure, f"{symbol}: bid {bid.order_id} is exposed by more"
+        assert bid.exposure + market.lot_hashrate * accrued == exposure, (
+            f"{symbol}: bid {bid.order_id} is exposed by {exposure}"
+        )

@@ -606,6 +606,7 @@ class Live:
             runs = flow.speed > 0
             idle = runs and idle_ns and command.hashes == flow.hashes and now_ns - flow.proven_ns > idle_ns
             done = command.final and not runs
+            flow.bid.heard = True
             self.flowing.pay(flow, market, command.hashes, done, now_ns, out)
             if idle:
                 self._end(flow.ask, EndReason.IDLE, now_ns, out)
@@ -615,10 +616,13 @@ class Live:
     def _done(self, bid: Bid, market: LiveMarket, now_ns: int, out: list[Event]) -> None:
         """A flow of the bid is done with: it may have been the last that the bid, or the market, waited for."""
         if bid.stopped and not bid.ended and not bid.closing:
-            if bid.escrow >= market.spec.budget_min:
+            if bid.escrow < market.spec.budget_min:
+                self._tell_bid_ended(bid, market, EndReason.SPENT, now_ns, out)
+            elif bid.heard:
                 self._resume(bid, market, now_ns, out)
             else:
-                self._tell_bid_ended(bid, market, EndReason.SPENT, now_ns, out)
+                # nobody reports: it would stop again and again
+                self._tell_bid_ended(bid, market, EndReason.IDLE, now_ns, out)
         self._retire(market, out)
 
     def fell_due(self, kind: int, key: int, due_ns: int, out: list[Event]) -> None:
@@ -659,6 +663,7 @@ class Live:
             price = market.pegged_price(market.reference(bid.peg), bid.offset, bid.floor, bid.cap)
         _set_price(self.flowing, bid, market, price, now_ns)
         bid.stopped = False
+        bid.heard = False
         account.event_seq += 1
         out.append(
             BidResumed(

@@ -125,9 +125,12 @@ class _Bid(Struct, array_like=True):
     price_clock: str
     price_clock_ns: int
     exposure: str
+    exposed_lots: str
+    accrued_value: str
     exposure_clock: str
     stop_ns: int
     stopped: bool
+    heard: bool
     ended: bool
     forget: bool
 
@@ -155,6 +158,8 @@ class _Flow(Struct, array_like=True):
     ended_ns: int
     allowance: str
     value: str
+    accrued: str
+    accrued_value: str
     since_ns: int
     clock: str
     hashes: str
@@ -637,9 +642,12 @@ def _bid(bid: Bid) -> _Bid:
         str(bid.price_clock),
         bid.price_clock_ns,
         str(bid.exposure),
+        str(bid.exposed_lots),
+        str(bid.accrued_value),
         str(bid.exposure_clock),
         bid.stop_ns,
         bid.stopped,
+        bid.heard,
         bid.ended,
         bid.forget,
     )
@@ -671,6 +679,8 @@ def _flow(flow: Flow) -> _Flow:
         flow.ended_ns,
         str(flow.allowance),
         str(flow.value),
+        str(flow.accrued),
+        str(flow.accrued_value),
         flow.since_ns,
         str(flow.clock),
         str(flow.hashes),
@@ -728,9 +738,12 @@ def _restore_bid(engine: Engine, market: LiveMarket, row: _Bid) -> Bid:
     bid.price_clock = int(row.price_clock)
     bid.price_clock_ns = row.price_clock_ns
     bid.exposure = int(row.exposure)
+    bid.exposed_lots = int(row.exposed_lots)
+    bid.accrued_value = int(row.accrued_value)
     bid.exposure_clock = int(row.exposure_clock)
     bid.stop_ns = row.stop_ns
     bid.stopped = row.stopped
+    bid.heard = row.heard
     bid.ended = row.ended
     bid.forget = row.forget
     return bid
@@ -759,6 +772,8 @@ def _restore_flow(row: _Flow, bid: Bid, ask: Ask) -> Flow:
     flow.ended_ns = row.ended_ns
     flow.allowance = int(row.allowance)
     flow.value = int(row.value)
+    flow.accrued = int(row.accrued)
+    flow.accrued_value = int(row.accrued_value)
     flow.since_ns = row.since_ns
     flow.hashes = int(row.hashes)
     flow.paid_hashes = int(row.paid_hashes)

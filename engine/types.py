@@ -209,7 +209,7 @@ class EndReason(IntEnum):
     """The bid's budget is spent."""
     EXPIRED = 3
     IDLE = 4
-    """A flow of the ask proved no work for too long."""
+    """A flow of the ask proved no work for too long; or no work of the bid was reported until its budget could be spent."""
     CLOSED = 5
     """The market was closed."""
     OPERATOR = 6

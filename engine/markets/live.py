@@ -10,14 +10,14 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from engine.accounts import Account, Listing, Standing
-from engine.crossing import Crossing
+from engine.crossing import UNTOUCHED, Crossing
 from engine.due import NEVER
 from engine.limits import BPS, DAY_SECONDS, FEE_MAX_BPS, MONEY_MAX_MSAT, SECOND_NS, Limits
 from engine.markets.dated import LOT_HASHRATE_MAX, TICK_LOT_MSAT_MAX, is_step, is_symbol, is_text
 from engine.types import LiveSpec, MarketState, Peg, Pricing
 
-NO_LIMIT: Final = 2**41
-"""The size of a bid without a limit, in lots: more than any limit (qty_max_lots)."""
+NO_LIMIT: Final = 2**59
+"""The size of a bid without a limit, in lots: more than all asks can offer (live_orders_max x qty_max_lots)."""
 NANO: Final = 10**9
 SPAN_MAX_NS: Final = 400 * DAY_SECONDS * SECOND_NS
 
@@ -70,15 +70,18 @@ class Bid(Standing):
     """A standing bid. ``price`` is what it pays now, ``remaining`` its limit (NO_LIMIT without one)."""
 
     __slots__ = (
+        "accrued_value",
         "budget",
         "cap",
         "closing",
         "edited_ns",
         "escrow",
+        "exposed_lots",
         "exposure",
         "exposure_clock",
         "floor",
         "flows",
+        "heard",
         "offset",
         "peg",
         "price_clock",
@@ -87,6 +90,7 @@ class Bid(Standing):
         "spent",
         "stop_ns",
         "stopped",
+        "touched",
         "url",
         "worker",
     )
@@ -130,12 +134,20 @@ class Bid(Standing):
         # the integral of its price over time, in ticks x ns, as it stood at price_clock_ns
         self.price_clock: int = 0
         self.price_clock_ns: int = ts_ns
-        # the value of all its flows together, as it stood when what it pays by (see clock_of) was exposure_clock
+        # of all its flows together the value, and what accrued after their last reports, in ticks x lots x ns, as it stood when
+        # what it pays by (see clock_of) was exposure_clock
         self.exposure: int = 0
+        self.accrued_value: int = 0
         self.exposure_clock: int = 0
+        # exposure in ticks x lots x ns, rounded up
+        self.exposed_lots: int = 0
+        # whether the change that is under way may have changed how long the budget lasts
+        self.touched: bool = False
         # when it is on the agenda to be stopped; NEVER when it is not
         self.stop_ns: int = NEVER
         self.stopped: bool = False
+        # whether a flow of it was reported since it was placed or last resumed
+        self.heard: bool = False
 
 
 @mypyc_attr(acyclic=True)
@@ -164,6 +176,8 @@ class Flow:
     """``speed`` lots from an ask to a bid; 0 once it has ended and waits for its last report."""
 
     __slots__ = (
+        "accrued",
+        "accrued_value",
         "allowance",
         "ask",
         "bid",
@@ -179,6 +193,7 @@ class Flow:
         "seller_fee",
         "since_ns",
         "speed",
+        "speed_before",
         "started_ns",
         "value",
     )
@@ -188,12 +203,18 @@ class Flow:
         self.bid: Bid = bid
         self.ask: Ask = ask
         self.speed: int = 0
+        # before the change that is under way; UNTOUCHED if that has not touched it
+        self.speed_before: int = UNTOUCHED
         self.started_ns: int = now_ns
         # 0 while it runs; with speed 0 it waits for its last report
         self.ended_ns: int = 0
-        # accrued and neither paid nor forfeited, as it stood at since_ns, when the integral of prices was clock
+        # accrued and neither paid nor forfeited by the last report
         self.allowance: int = 0
         self.value: int = 0
+        # accrued after it, in lots x ns and ticks x lots x ns, as it stood at since_ns, when the integral of prices was clock:
+        # numbers that mostly fit a machine word
+        self.accrued: int = 0
+        self.accrued_value: int = 0
         self.since_ns: int = now_ns
         self.clock: int = clock
         # proven and paid so far
@@ -229,6 +250,7 @@ class LiveMarket(Listing):
         "on_margin",
         "on_top",
         "orders",
+        "per_msat",
         "price_max",
         "price_min",
         "seller_fee_bps",
@@ -257,6 +279,8 @@ class LiveMarket(Listing):
         # msat of one nano-hash at one tick, as a reduced fraction
         self.num: int = num // a
         self.den: int = den // a
+        # ticks x lots x ns that one msat pays for, rounded down
+        self.per_msat: int = self.den // self.num // spec.lot_hashrate
         self.is_uniform: bool = spec.pricing is Pricing.UNIFORM
         # all that are open, and how many flows run or wait for their last report
         self.orders: dict[int, Bid | Ask] = {}
@@ -313,6 +337,6 @@ def clock_of(bid: Bid, market: LiveMarket, now_ns: int) -> int:
 
 
 def charge_max(flow: Flow, market: LiveMarket) -> int:
-    """msat that the flow, accrued to now, can still cost its buyer, fee included: the charge for all of its allowance."""
+    """msat that the flow can still cost its buyer, fee included: the charge for all of its allowance, as of the last report."""
     cost = (flow.paid_value + flow.value) * market.num // market.den
     return cost - flow.cost + cost * market.buyer_fee_bps // BPS - flow.buyer_fee
