@@ -420,10 +420,14 @@ def flows(call: Call, params: wire.FlowsParams) -> None:
     key = call.caller.key
     assert key is not None
     found = _metered(call) if "meter" in key.permissions else own_flows(own_account(call))
-    chosen = (
-        (flow, role) for flow, role in found if flow.flow_id > params.after_id and params.market in (None, flow.ask.market)
-    )
-    read(call, [flow_view(flow, role, terms_of(call, flow.ask.market)) for flow, role in islice(chosen, params.limit)])
+    views: list[wire.FlowView] = []
+    for flow, role in found:
+        if flow.flow_id <= params.after_id or params.market not in (None, flow.ask.market):
+            continue
+        if len(views) >= params.limit and flow.flow_id != views[-1].flow_id:
+            break  # both halves of a flow to oneself are on one page
+        views.append(flow_view(flow, role, terms_of(call, flow.ask.market)))
+    read(call, views)
 
 
 def _metered(call: Call) -> Iterator[tuple[Flow, Role]]:

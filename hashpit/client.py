@@ -762,7 +762,13 @@ class Client:
         return cast(wire.EstimateResult, await self.call("live.estimate", params))
 
     async def save_pool(
-        self, name: str, algorithm: str, url: str, worker: str, password: str = "x", pool_id: int | None = None
+        self,
+        name: str,
+        algorithm: str,
+        url: str,
+        worker: str,
+        password: str = "x",  # noqa: S107 what pools expect of those who need none
+        pool_id: int | None = None,
     ) -> wire.PoolView:
         """Remember a pool by a name, or change one that is there."""
         params = wire.SavePoolParams(name, algorithm, url, worker, password, pool_id)

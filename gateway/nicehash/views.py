@@ -21,8 +21,8 @@ _END: Final[dict[EndReason, tuple[str, str]]] = {
     EndReason.REQUESTED: ("CANCELLED", "Cancelled"),
     EndReason.SPENT: ("COMPLETED", "Completed"),
     EndReason.EXPIRED: ("EXPIRED", "Expired"),
-    EndReason.IDLE: ("CANCELLED", "Cancelled"),
-    EndReason.CLOSED: ("DEAD", "Dead"),
+    EndReason.IDLE: ("DEAD", "Dead"),
+    EndReason.CLOSED: ("CANCELLED", "Cancelled"),
     EndReason.OPERATOR: ("CANCELLED", "Cancelled"),
 }
 _ACTIVE: Final = ("ACTIVE", "Active")

@@ -397,6 +397,10 @@ def test_own_hashrate_has_two_roles(stage: Stage) -> None:
     ask(trader, "0.0004", "1")
     bid(trader, "0.0005", "1")
     assert [flow["role"] for flow in trader.call("live.flows")] == ["buyer", "seller"]
+    assert len(trader.call("live.flows", limit=1)) == 2, "a page does not end within a flow"
+    ask(trader, "0.0003", "0.5")
+    assert [flow["flow_id"] for flow in trader.call("live.flows", limit=1)] == [1, 1]
+    assert [flow["flow_id"] for flow in trader.call("live.flows", limit=1, after_id=1)] == [2, 2]
     messages = trader.messages("account")
     assert [message["seq"] - message["prev_seq"] for message in messages[1:]] == [1] * (len(messages) - 1)
     assert [message["data"].get("role") for message in messages[-2:]] == ["buyer", "seller"]

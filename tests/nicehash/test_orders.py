@@ -320,7 +320,7 @@ def test_a_market_that_takes_no_orders(venue: Venue, client: Account) -> None:
 def test_a_market_that_is_closed(venue: Venue, client: Account) -> None:
     order = venue.order(client)
     venue.stage.do(SetMarketState(MARKET, MarketState.CLOSED))
-    assert venue.call("GET", f"{ORDER}/{order['id']}", client)["status"]["code"] == "DEAD"
+    assert venue.call("GET", f"{ORDER}/{order['id']}", client)["status"]["code"] == "CANCELLED"
     assert venue.service.history.ended(client.account, int(order["id"][-12:], 16)).ended is EndReason.CLOSED  # type: ignore[union-attr]
     assert venue.call("GET", "/main/api/v2/mining/algorithms")["miningAlgorithms"] == []
     assert venue.error("POST", ORDER, client, body(venue, client))[:2] == (400, 2997)

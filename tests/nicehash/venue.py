@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from engine.commands import ListLive, PlaceAsk, ReportFlow
+from engine.commands import Entry, ListLive, PlaceAsk, ReportFlow
 from engine.events import AskPlaced, Event
 from engine.limits import DAY_NS, SECOND_NS
 from engine.types import LiveSpec, Pricing
@@ -75,8 +75,11 @@ class Venue:
         self._uniques = itertools.count(1)
         self.stage.do(ListLive(spec if spec is not None else live_spec()))
         self.service = Service(self.stage.exchange, self.stage.now_ns)
-        # The websocket's feeds have tests of their own.
-        self.stage.exchange.publish = self.service.publish  # type: ignore[method-assign]
+        self.stage.publish = self._publish
+
+    def _publish(self, entry: Entry, events: list[Event]) -> None:
+        self.stage.exchange.publish(entry, events)
+        self.service.publish(entry, events)
 
     @property
     def engine(self) -> Any:
