@@ -101,10 +101,19 @@ class Catalog:
 
     def __init__(self, markets: Mapping[str, LiveMarket]) -> None:
         self._markets = markets
+        self._listed: list[LiveMarket] = []
+        self._offers: list[Offer] = []
         self._units: dict[str, tuple[LiveSpec, Units | None]] = {}
 
     def offers(self) -> list[Offer]:
         """Every market that can be told in NiceHash's units, as listed."""
+        listed = [*self._markets.values()]
+        if listed != self._listed:
+            self._listed = listed
+            self._offers = self._all_offers()
+        return self._offers
+
+    def _all_offers(self) -> list[Offer]:
         found: list[Offer] = []
         first: set[str] = set()
         for market in self._markets.values():

@@ -120,8 +120,12 @@ def _open_bid(account: Account, order_id: int) -> Bid | None:
     return order if isinstance(order, Bid) else None
 
 
-def _answer_order(call: Call, order_id: int) -> None:
-    """Answer with the order as it is now, open or ended."""
+def _forgotten() -> Problem:
+    return Problem(problems.NOT_FOUND, RejectCode.ORDER_UNKNOWN, "orderId: no such order, or it ended long ago")
+
+
+def _answer_order(call: Call, order_id: int, forgotten: Callable[[], Problem] = _forgotten) -> None:
+    """Answer with the order as it is now, open or ended; with ``forgotten`` for one that is neither known to be."""
     account = call.account
     bid = _open_bid(account, order_id)
     if bid is not None:
@@ -131,7 +135,7 @@ def _answer_order(call: Call, order_id: int) -> None:
     def ended() -> None:
         placed = call.history.ended(account.account_id, order_id)
         if placed is None:
-            raise Problem(problems.NOT_FOUND, RejectCode.ORDER_UNKNOWN, "orderId: no such order, or it ended long ago")
+            raise forgotten()
         call.answer(_view(call, placed, placed.spec))
 
     call.later(ended)
@@ -159,9 +163,15 @@ def create(call: Call) -> None:
         placed = next((event for event in events if isinstance(event, BidPlaced)), None)
         if placed is None:
             raise invalid("X-Request-Id: the account has used it for an order of another kind")
-        _answer_order(call, placed.order_id)
+        _answer_order(call, placed.order_id, lambda: _placed_and_ended(placed.order_id))
 
     call.submit(command, answer, offer.units)
+
+
+def _placed_and_ended(order_id: int) -> Problem:
+    """What a repeat is told whose order ended before this process began: nothing was placed again."""
+    number = ids.to_uuid(ids.ORDER, order_id)
+    return Problem(problems.BAD_REQUEST, problems.NOT_ACTIVE, f"Order is not active: it was placed as {number}, and ended")
 
 
 def _pool_of(call: Call, pool_id: str, algorithm: Named) -> Pool:
@@ -219,7 +229,7 @@ def _not_open(call: Call, order_id: int) -> Callable[[RejectCode], None]:
             return
         placed = call.history.ended(account, order_id)
         if placed is None:
-            raise Problem(problems.NOT_FOUND, RejectCode.ORDER_UNKNOWN, "orderId: no such order, or it ended long ago")
+            raise _forgotten()
         if placed.ended is EndReason.EXPIRED:
             raise Problem(problems.BAD_REQUEST, problems.EXPIRED, "Order is expired")
         raise Problem(problems.BAD_REQUEST, problems.NOT_ACTIVE, "Order is not active")
@@ -290,7 +300,7 @@ def order_stats(call: Call) -> None:
         ) or call.history.ended(account.account_id, order_id)
         units = call.catalog.units(placed.spec) if placed is not None else None
         if placed is None or units is None:
-            raise Problem(problems.NOT_FOUND, RejectCode.ORDER_UNKNOWN, "orderId: no such order, or it ended long ago")
+            raise _forgotten()
         data: list[list[Decimal | int]] = [
             [
                 millis(row.ts_ns),

@@ -4,8 +4,8 @@ A projection of durable events, in memory and bounded. It begins with the proces
 """
 
 from collections import deque
-from collections.abc import Iterator
-from typing import Final, Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
@@ -224,6 +224,18 @@ class History:
         self._samples = 0
         self._sampled_ns = 0
         self.markets: dict[str, Market] = {}
+        # Most events of an exchange are none of these, and each entry waits for this.
+        self._learns: dict[type, Callable[[Any, int], None]] = {
+            FlowChanged: self._flow_changed,
+            FlowPaid: self._flow_paid,
+            BidPlaced: self._bid_placed,
+            BidAmended: self._bid_amended,
+            BidRefilled: self._bid_refilled,
+            BidEnded: self._bid_ended,
+            BalanceChanged: self._balance_changed,
+            LiveListed: self._listed,
+            MarketStateChanged: self._state_changed,
+        }
 
     def start(self, engine: Engine) -> None:
         """Take over what stands in the engine. To be called once, with everything durable."""
@@ -260,34 +272,32 @@ class History:
 
     def publish(self, entry: Entry, events: list[Event]) -> None:
         """Take in what one durable entry did."""
-        ts_ns = entry.ts_ns
         for event in events:
-            if isinstance(event, FlowChanged):
-                self._flow_changed(event)
-            elif isinstance(event, FlowPaid):
-                self._flow_paid(event, ts_ns)
-            elif isinstance(event, BidPlaced):
-                if not event.repeat:
-                    self._bid_placed(event)
-            elif isinstance(event, BidAmended):
-                self._bid_amended(event, ts_ns)
-            elif isinstance(event, BidRefilled):
-                if not event.repeat:
-                    bid = self.markets[event.market].bids[event.order_id]
-                    bid.budget += event.amount
-                    bid.updated_ns = ts_ns
-            elif isinstance(event, BidEnded):
-                self._bid_ended(event, ts_ns)
-            elif isinstance(event, BalanceChanged):
-                if not event.repeat:
-                    kind: Kind = "deposit" if event.reason is BalanceReason.DEPOSIT else "withdrawal"
-                    self._past(event.account).pay(ts_ns, kind, event.amount)
-            elif isinstance(event, LiveListed):
-                self.markets[event.spec.symbol] = Market(event.spec)
-            elif isinstance(event, MarketStateChanged) and event.state is MarketState.SETTLED:
-                self.markets.pop(event.market, None)
+            learn = self._learns.get(type(event))
+            if learn is not None:
+                learn(event, entry.ts_ns)
 
-    def _bid_placed(self, event: BidPlaced) -> None:
+    def _listed(self, event: LiveListed, ts_ns: int) -> None:
+        self.markets[event.spec.symbol] = Market(event.spec)
+
+    def _state_changed(self, event: MarketStateChanged, ts_ns: int) -> None:
+        if event.state is MarketState.SETTLED:
+            self.markets.pop(event.market, None)
+
+    def _balance_changed(self, event: BalanceChanged, ts_ns: int) -> None:
+        if not event.repeat:
+            kind: Kind = "deposit" if event.reason is BalanceReason.DEPOSIT else "withdrawal"
+            self._past(event.account).pay(ts_ns, kind, event.amount)
+
+    def _bid_refilled(self, event: BidRefilled, ts_ns: int) -> None:
+        if not event.repeat:
+            bid = self.markets[event.market].bids[event.order_id]
+            bid.budget += event.amount
+            bid.updated_ns = ts_ns
+
+    def _bid_placed(self, event: BidPlaced, ts_ns: int) -> None:
+        if event.repeat:
+            return
         market = self.markets[event.market]
         market.bids[event.order_id] = Placed(
             event.order_id,
@@ -316,7 +326,7 @@ class History:
         if event.cause is FlowCause.BID_AMENDED:
             bid.updated_ns = ts_ns
 
-    def _flow_changed(self, event: FlowChanged) -> None:
+    def _flow_changed(self, event: FlowChanged, ts_ns: int) -> None:
         market = self.markets[event.market]
         bid = market.bids.get(event.bid_id) or self._closing.get(event.bid_id)
         moved = event.speed - event.old_speed

@@ -113,6 +113,7 @@ class Edge:
         self.url = f"{'https' if self._tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
         self._server = Quiet(settings)
         self._task = asyncio.create_task(self._server.serve(sockets=[door]))
+        self._task.add_done_callback(_served)
         listening = asyncio.create_task(self._server.listening.wait())
         await asyncio.wait({self._task, listening}, return_when=asyncio.FIRST_COMPLETED)
         listening.cancel()
@@ -251,6 +252,12 @@ class FeedSocket:
                 return
             self._news.clear()
             await self._news.wait()
+
+
+def _served(task: asyncio.Task[None]) -> None:
+    """The server's end. One that nobody asked for is a bug, which costs this API and nothing else."""
+    if not task.cancelled() and task.exception() is not None:
+        _log.error("NiceHash's API ended", exc_info=task.exception())
 
 
 class Quiet(uvicorn.Server):

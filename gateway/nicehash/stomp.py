@@ -44,6 +44,7 @@ SNAPSHOT_ORDERS_MAX: Final = 10_000
 """Orders of one snapshot: those that pay best."""
 VERSION: Final = "1.2"
 
+_TOLD: Final = frozenset({BidPlaced, BidAmended, BidRefilled, BidEnded})
 _ORDERS: Final = "order-changes"
 _CANDLES: Final = "candlesticks"
 
@@ -227,11 +228,17 @@ class Feed:
         by_market: dict[str, list[Any]] = {}
         speeds: dict[str, dict[int, None]] = {}
         for event in events:
-            if isinstance(event, FlowChanged):
+            kind = type(event)
+            if kind is FlowChanged:
+                assert isinstance(event, FlowChanged)
                 if event.speed != event.old_speed:
                     speeds.setdefault(event.market, {})[event.bid_id] = None
-            elif isinstance(event, BidPlaced | BidAmended | BidRefilled | BidEnded) and not getattr(event, "repeat", False):
-                by_market.setdefault(event.market, []).append(event)
+            elif kind in _TOLD:
+                assert isinstance(event, BidPlaced | BidAmended | BidRefilled | BidEnded)
+                if isinstance(event, BidAmended | BidEnded) or not event.repeat:
+                    by_market.setdefault(event.market, []).append(event)
+        if not (by_market or speeds):
+            return
         for destination, sessions in [*self._subscribers.items()]:
             topic, algorithm, last = destination
             offer = self._offer(algorithm, last) if topic == _ORDERS else None

@@ -10,7 +10,7 @@ from gateway.nicehash import history, http, ids, problems, service
 from gateway.nicehash.catalog import ALGORITHMS, MARKETS
 from gateway.nicehash.problems import Problem, refusal
 from gateway.nicehash.routes import PRIVATE, PUBLIC
-from gateway.nicehash.stomp import TIMEFRAMES
+from gateway.nicehash.history import TIMEFRAMES
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "NICEHASH.md").read_text(encoding="utf-8")
 FLAT = " ".join(TEXT.split())

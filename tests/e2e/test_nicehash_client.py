@@ -1,11 +1,17 @@
 """NiceHash's own Python client, as it was published, trades on a real server with nothing but its host changed."""
 
 import asyncio
+import hashlib
+import hmac
+import http.client
 import json
 import re
+import time
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -71,6 +77,65 @@ async def session(server: Server, settings: dict[str, Any]) -> dict[str, Any]:
     assert process.returncode == 0, f"{err.decode()}\n{server.log_text()[-2_000:]}"
     report: dict[str, Any] = json.loads(out)
     return report
+
+
+def signed(url: str, key: dict[str, str], method: str, path: str, body: Any = None, request_id: str = "") -> tuple[int, Any]:
+    """A signed request by the standard library: status and JSON."""
+    content = json.dumps(body).encode() if body is not None else b""
+    stamp, nonce = str(time.time_ns() // 1_000_000), str(uuid.uuid4())
+    fields = (key["key"], stamp, nonce, "", key["organization"], "", method, path, "")
+    text = "\0".join(fields).encode() + (b"\0" + content if content else b"")
+    signature = hmac.new(key["secret"].encode(), text, hashlib.sha256).hexdigest()
+    headers = {
+        "X-Auth": f"{key['key']}:{signature}",
+        "X-Time": stamp,
+        "X-Nonce": nonce,
+        "X-Organization-Id": key["organization"],
+        **({"X-Request-Id": request_id} if request_id else {}),
+    }
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=START_S)
+    try:
+        connection.request(method, path, content or None, headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_what_was_answered_survives_kill_9(server: Server) -> None:
+    buyer = await server.trader("buyer", deposit="1.0")
+    key = key_of(server, buyer.account, "read", "trade")
+    await asyncio.sleep(1.5)  # the key file is looked at once a second
+    url = await nicehash_url(server)
+    usual = {"algorithm": "SHA256ASICBOOST", "stratumHostname": "pool.example", "stratumPort": 3333, "username": "u"}
+    status, pool = await asyncio.to_thread(signed, url, key, "POST", "/main/api/v2/pool", {"name": "p", **usual})
+    assert status == 200, pool
+    order = {
+        "algorithm": "SHA256ASICBOOST",
+        "price": 0.5,
+        "limit": 0.001,
+        "amount": 0.005,
+        "poolId": pool["id"],
+        "marketFactor": 10**18,
+        "displayMarketFactor": "EH",
+    }
+    create = (key, "POST", "/main/api/v2/hashpower/order/", order, "r-1")
+    status, placed = await asyncio.to_thread(signed, url, *create)
+    assert status == 200, placed
+    server.kill()
+    server.log_path.unlink()
+    await server.start()
+    url = await nicehash_url(server)
+    status, again = await asyncio.to_thread(signed, url, *create)
+    assert (status, again["id"]) == (200, placed["id"])
+    status, mine = await asyncio.to_thread(signed, url, key, "GET", "/main/api/v2/hashpower/myOrders")
+    assert [one["id"] for one in mine["list"]] == [placed["id"]]
+    status, money = await asyncio.to_thread(signed, url, key, "GET", "/main/api/v2/accounting/account2/BTC")
+    assert (money["totalBalance"], money["available"]) == ("0.99999", "0.995")
+    assert await server.stop() == 0
+    assert "Traceback" not in server.log_text()
 
 
 @needs_client

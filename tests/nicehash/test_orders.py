@@ -135,6 +135,30 @@ def test_a_create_that_is_sent_again_is_one_order(venue: Venue, client: Account)
     assert (ended["id"], ended["status"]["code"]) == (first["id"], "CANCELLED")
 
 
+def test_a_create_that_is_sent_again_after_its_order_was_forgotten(venue: Venue, client: Account) -> None:
+    fields = body(venue, client)
+    first = venue.call("POST", ORDER, client, fields, request_id="r-1")
+    venue.call("DELETE", f"{ORDER}/{first['id']}", client)
+    venue.restart()
+    status, code, text = venue.error("POST", ORDER, client, fields, request_id="r-1")
+    assert (status, code) == (400, 5059)
+    assert first["id"] in text
+    assert venue.error("GET", f"{ORDER}/{first['id']}", client)[:2] == (404, 1301)
+
+
+def test_what_a_restart_keeps(venue: Venue, client: Account) -> None:
+    venue.seller(30_000, 1_000)
+    before = venue.call("GET", f"{ORDER}/{venue.order(client)['id']}", client)
+    pools = venue.call("GET", "/main/api/v2/pools", client)
+    venue.restart()
+    after = venue.call("GET", f"{ORDER}/{before['id']}", client)
+    assert {**after, "estimateDurationInSeconds": 864_000} == before
+    assert venue.call("GET", "/main/api/v2/pools", client) == pools
+    assert venue.call("GET", "/main/api/v2/accounting/transactions/BTC", client)["list"] == []
+    edit(venue, client, before, price="0.6")
+    venue.call("DELETE", f"{ORDER}/{before['id']}", client)
+
+
 def test_a_refill_that_is_sent_again_is_one_refill(venue: Venue, client: Account) -> None:
     order = venue.order(client)
     for _ in range(2):

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.exchange import Taking
 from gateway.nicehash import hashpower
 from gateway.nicehash.calls import Param, Reply, Request
 from gateway.nicehash.problems import Problem
+from gateway.nicehash.routes import ROUTES
 from gateway.nicehash.service import QUERY_CHARS_MAX, QUERY_FIELDS_MAX, Repeats, parse_query
-from tests.nicehash.venue import FACTORS, Account, Venue
+from tests.nicehash.venue import FACTORS, Account, Venue, find
 
 ORDER = "/main/api/v2/hashpower/order"
 
@@ -197,6 +200,54 @@ def test_a_query_that_cannot_be(query: str, says: str) -> None:
     with pytest.raises(Problem, match=says) as refused:
         parse_query(query, PARAMS)
     assert (refused.value.status, refused.value.code) == (400, 2997)
+
+
+# --- anything at all
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.decimals().map(str),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+GOOD: dict[str, Any] = {
+    "algorithm": "SHA256ASICBOOST",
+    "market": "EU",
+    "type": "STANDARD",
+    "price": "0.5",
+    "limit": "0.001",
+    "amount": "0.005",
+    "name": "p",
+    "stratumHostname": "a.example",
+    "stratumPort": 1,
+    "username": "u",
+    "miningAlgorithm": "SCRYPT",
+    "stratumHost": "a.example",
+    "password": "x",
+    "decreaseFee": True,
+    **FACTORS,
+}
+
+
+@given(data=st.data())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_body_and_no_query_is_a_bug(venue: Venue, data: st.DataObject) -> None:
+    client = venue.client()
+    route = data.draw(st.sampled_from(ROUTES))
+    order, pool = venue.order(client)["id"], venue.pool(client)
+    names = st.sampled_from([order, pool, "", "x" * 60, "00000001-0000-8fff-8000-ffffffffffff"])
+    path = route.path.replace("{id}", data.draw(names)).replace("{currency}", data.draw(st.sampled_from(["BTC", "LTC"])))
+    body: dict[str, Any] | None = None
+    if route.body is not None:
+        body = {**GOOD, "poolId": pool}
+        for name in data.draw(st.lists(st.sampled_from([*GOOD, "poolId", "id"]), max_size=3)):
+            body[name] = data.draw(JSON)
+    query = {param.name: data.draw(st.text(max_size=8) | st.integers().map(str)) for param in route.query}
+    found = find(route.method, path) if "{id}" not in route.path or path.count("/") == route.path.count("/") else None
+    if found is None or found[0] is not route:
+        return
+    venue.stage.now_ns += 10**10
+    status, answer = venue.ask(route.method, path, client, body, query=query)
+    assert status in (200, 400, 404), (route.path, body, query, status, answer)
 
 
 # --- bugs

@@ -85,6 +85,11 @@ class Venue:
     def engine(self) -> Any:
         return self.stage.engine
 
+    def restart(self) -> None:
+        """The process starts again: the engine is what it was, the API begins anew."""
+        self.stage.now_ns += MS_NS
+        self.service = Service(self.stage.exchange, self.stage.now_ns)
+
     def wait(self, seconds: int) -> None:
         self.stage.wait(seconds)
         self.service.tick(self.stage.now_ns)
