@@ -14,7 +14,7 @@ from gateway.nicehash.calls import Param, Reply, Request
 from gateway.nicehash.problems import Problem
 from gateway.nicehash.routes import ROUTES
 from gateway.nicehash.service import QUERY_CHARS_MAX, QUERY_FIELDS_MAX, Repeats, parse_query
-from tests.nicehash.venue import FACTORS, Account, Venue, find
+from tests.nicehash.venue import FACTORS, Account, Venue
 
 ORDER = "/main/api/v2/hashpower/order"
 
@@ -234,7 +234,7 @@ def test_no_body_and_no_query_is_a_bug(venue: Venue, data: st.DataObject) -> Non
     client = venue.client()
     route = data.draw(st.sampled_from(ROUTES))
     order, pool = venue.order(client)["id"], venue.pool(client)
-    names = st.sampled_from([order, pool, "", "x" * 60, "00000001-0000-8fff-8000-ffffffffffff"])
+    names = st.sampled_from([order, pool, "x" * 60, "00000001-0000-8fff-8000-ffffffffffff"])
     path = route.path.replace("{id}", data.draw(names)).replace("{currency}", data.draw(st.sampled_from(["BTC", "LTC"])))
     body: dict[str, Any] | None = None
     if route.body is not None:
@@ -242,9 +242,6 @@ def test_no_body_and_no_query_is_a_bug(venue: Venue, data: st.DataObject) -> Non
         for name in data.draw(st.lists(st.sampled_from([*GOOD, "poolId", "id"]), max_size=3)):
             body[name] = data.draw(JSON)
     query = {param.name: data.draw(st.text(max_size=8) | st.integers().map(str)) for param in route.query}
-    found = find(route.method, path) if "{id}" not in route.path or path.count("/") == route.path.count("/") else None
-    if found is None or found[0] is not route:
-        return
     venue.stage.now_ns += 10**10
     status, answer = venue.ask(route.method, path, client, body, query=query)
     assert status in (200, 400, 404), (route.path, body, query, status, answer)
