@@ -1,11 +1,13 @@
 """The calls that take no key: time, algorithms, the book, statistics, quotes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from itertools import islice
 from typing import Any, Final
 
+from engine.book import Book, Resting
+from engine.crossing import Slot
 from engine.markets.live import Bid
 from engine.types import MarketState
 from gateway.exchange import Taking
@@ -147,17 +149,21 @@ def fee_info(call: Call) -> None:
 # ------------------------------------------------------------------------------------------------------------- the book
 
 
+def best_first(book: Book) -> Iterator[Bid]:
+    """A market's bids in the order of the book, one by one."""
+    order = book.best(True)
+    while order is not None:
+        if isinstance(order, Bid):
+            yield order
+        order = book.after(order)
+
+
 def order_book(call: Call) -> None:
-    offer = call.offer(call.query["algorithm"], call.query["market"])
+    query = call.query
+    offer = call.offer(query["algorithm"], query["market"])
     crossing, units = offer.market.crossing, offer.units
-    bids = crossing.bids.orders_best_first(True)
-    first, last, pages = page_of(len(bids), call.query)
+    first = query["page"] * query["size"]
     own = call.key.account if call.key is not None else 0
-    rows = [
-        book_row(bid, offer, bid.account.account_id == own, call.now_ns)
-        for bid in islice(bids, first, last)
-        if isinstance(bid, Bid)
-    ]
     shown = answers.BookMarket(
         updated_ts=iso(call.now_ns),
         total_speed=units.speed_text(crossing.bid_total),
@@ -165,30 +171,49 @@ def order_book(call: Call) -> None:
         display_market_factor=units.market_display,
         price_factor=str(units.price_factor),
         display_price_factor=units.price_display,
-        orders=rows,
-        pagination=answers.Pagination(size=call.query["size"], page=call.query["page"], total_page_count=pages),
+        orders=[
+            book_row(bid, offer, bid.account.account_id == own, call.now_ns)
+            for bid in islice(best_first(crossing.bids), first, first + query["size"])
+        ],
+        pagination=answers.Pagination(size=query["size"], page=query["page"], total_page_count=1),
     )
-    call.read(answers.OrderBook(stats={call.query["market"] or offer.name: shown}))
+
+    def answer() -> None:
+        # Counted where it is known without counting: those that are stopped, and not in the book, are with them.
+        shown.pagination.total_page_count = page_of(len(_market(call, offer).bids), query)[2]
+        call.answer(answers.OrderBook(stats={query["market"] or offer.name: shown}))
+
+    call.later(answer)
 
 
-def price_for(call: Call, offer: Offer, limit: int) -> int | None:
-    """The lowest price, in ticks, at which a new order of so many lots gets all of them now; None where none does."""
-    low, high = offer.market.price_min, offer.market.price_max
-    estimate = call.exchange.engine.live.estimate
-    if estimate(offer.market, high, limit) < limit:
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        if estimate(offer.market, middle, limit) >= limit:
-            high = middle
+def price_for(offer: Offer, limit: int) -> int | None:
+    """The lowest price, in ticks, at which a new order of so many lots gets all of them now; None where none does.
+
+    Above the margin it gets what sellers have free up to its price, and what bids below its price have. Both are walked from
+    the margin on, as far as needed.
+    """
+    market, crossing = offer.market, offer.market.crossing
+    bid: Resting | None = crossing.last_bid
+    ask: Resting | None = crossing.last_ask if crossing.last_ask is not None else crossing.asks.best(False)
+    found = 0
+    while bid is not None or ask is not None:
+        if ask is not None and (bid is None or ask.price <= bid.price):
+            price = ask.price
+            found += ask.remaining - (ask.assigned if isinstance(ask, Slot) else 0)
+            ask = crossing.asks.after(ask)
         else:
-            low = middle + 1
-    return low
+            assert bid is not None
+            price = bid.price + 1
+            found += bid.assigned if isinstance(bid, Slot) else 0
+            bid = crossing.bids.before(bid)
+        if found >= limit:
+            return max(price, market.price_min) if price <= market.price_max else None
+    return None
 
 
 def order_price(call: Call) -> None:
     offer = call.offer(call.query["algorithm"], call.query["market"])
-    least = price_for(call, offer, offer.spec.speed_min)
+    least = price_for(offer, offer.spec.speed_min)
     call.read(answers.Price(price=offer.units.price_text(least if least is not None else offer.market.price_max)))
 
 
@@ -200,7 +225,7 @@ def fixed_price(call: Call) -> None:
     except Unusable as problem:
         raise invalid(f"limit: {problem}") from None
     most = call.exchange.engine.live.estimate(offer.market, offer.market.price_max, 0)
-    price = price_for(call, offer, max(1, min(limit, most)))
+    price = price_for(offer, max(1, min(limit, most)))
     call.read(
         answers.FixedQuote(
             fixed_max=offer.units.speed_text(most),
@@ -259,9 +284,9 @@ def public_orders(call: Call) -> None:
     query = call.query
     first = query["page"] * query["size"]
     for offer in call.offers():
-        bids = (bid for bid in offer.market.crossing.bids.orders_best_first(True) if isinstance(bid, Bid))
-        chosen = [bid for bid in bids if matches(query["op"], bid.ts_ns, query["timestamp"])]
-        found += [public_order(bid, offer) for bid in chosen[: first + query["size"] - len(found)]]
+        bids = best_first(offer.market.crossing.bids)
+        chosen = (bid for bid in bids if matches(query["op"], bid.ts_ns, query["timestamp"]))
+        found += [public_order(bid, offer) for bid in islice(chosen, first + query["size"] - len(found))]
         if len(found) >= first + query["size"]:
             break
     call.read(answers.PublicOrders(rows=found[first:]))

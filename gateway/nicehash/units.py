@@ -14,6 +14,8 @@ from gateway.scale import MONEY
 MSAT_PER_BTC: Final = 10**11
 DIGITS_MAX: Final = 40
 """Digits of a number from a client, before and behind the point."""
+TEXTS_MAX: Final = 4_096
+"""Numbers of one kind whose text is remembered."""
 STEPS_MAX: Final = 2**63 - 1
 """The most steps that a client may ask for."""
 
@@ -90,46 +92,90 @@ def _whole(steps: Fraction, step: str) -> int:
     return int(steps)
 
 
+class Steps:
+    """Whole steps as plain decimal text: one step is ``size``, a fraction with finitely many decimals."""
+
+    __slots__ = ("_decimals", "_texts", "_unit", "size")
+
+    def __init__(self, size: Fraction) -> None:
+        self.size = size
+        self._decimals = len(decimal_text(size).partition(".")[2])
+        unit = size * 10**self._decimals
+        assert unit.denominator == 1, size
+        self._unit = int(unit)
+        # prices and speeds come again and again
+        self._texts: dict[int, str] = {}
+
+    @property
+    def decimals(self) -> int:
+        return self._decimals
+
+    def text(self, steps: int) -> str:
+        """So many steps, at least none."""
+        text = self._texts.get(steps)
+        if text is None:
+            digits = str(steps * self._unit).zfill(self._decimals + 1)
+            text = plain(f"{digits[: -self._decimals]}.{digits[-self._decimals :]}") if self._decimals else digits
+            if len(self._texts) >= TEXTS_MAX:
+                self._texts.clear()
+            self._texts[steps] = text
+        return text
+
+    def parse(self, number: Decimal) -> int:
+        """Whole steps. Raises Unusable."""
+        return _whole(exact(number) / self.size, decimal_text(self.size))
+
+
 class Units:
     """One live market's numbers as these clients know them.
 
     Raises ValueError for a market whose steps are no decimals of the units: nothing of it could be told exactly.
     """
 
-    __slots__ = ("market_display", "market_factor", "price_display", "price_factor", "price_step", "speed_step")
+    __slots__ = ("_prices", "_speeds", "market_display", "market_factor", "price_display", "price_factor")
 
     def __init__(self, spec: LiveSpec, market_factor: int, market_display: str, price_factor: int, price_display: str) -> None:
         self.market_factor = market_factor
         self.market_display = market_display
         self.price_factor = price_factor
         self.price_display = price_display
-        self.speed_step = Fraction(spec.lot_hashrate, market_factor)
-        """One lot, in units of speed."""
-        self.price_step = Fraction(spec.tick_lot_msat * price_factor, MSAT_PER_BTC * spec.lot_hashrate)
-        """One tick, in BTC per unit of price per day."""
-        if not (is_decimal(self.speed_step) and is_decimal(self.price_step)):
+        speed_step = Fraction(spec.lot_hashrate, market_factor)
+        price_step = Fraction(spec.tick_lot_msat * price_factor, MSAT_PER_BTC * spec.lot_hashrate)
+        if not (is_decimal(speed_step) and is_decimal(price_step)):
             raise ValueError(f"{spec.symbol}: its steps are no decimals of {market_display} and {price_display}")
+        self._speeds = Steps(speed_step)
+        self._prices = Steps(price_step)
+
+    @property
+    def speed_step(self) -> Fraction:
+        """One lot, in units of speed."""
+        return self._speeds.size
+
+    @property
+    def price_step(self) -> Fraction:
+        """One tick, in BTC per unit of price per day."""
+        return self._prices.size
 
     @property
     def price_decimals(self) -> int:
         """Decimals of the price step."""
-        return len(decimal_text(self.price_step).partition(".")[2])
+        return self._prices.decimals
 
     def price_text(self, ticks: int) -> str:
         """BTC per unit of price per day."""
-        return decimal_text(ticks * self.price_step)
+        return self._prices.text(ticks)
 
     def speed_text(self, lots: int) -> str:
         """Units of speed."""
-        return decimal_text(lots * self.speed_step)
+        return self._speeds.text(lots)
 
     def parse_price(self, number: Decimal) -> int:
         """Ticks. Raises Unusable."""
-        return _whole(exact(number) / self.price_step, decimal_text(self.price_step))
+        return self._prices.parse(number)
 
     def parse_speed(self, number: Decimal) -> int:
         """Lots. Raises Unusable."""
-        return _whole(exact(number) / self.speed_step, decimal_text(self.speed_step))
+        return self._speeds.parse(number)
 
     def per_hash(self, ticks: int) -> Fraction:
         """A price in satoshi for one H/s for a day."""

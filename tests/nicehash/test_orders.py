@@ -1,14 +1,16 @@
 """Orders and pools: placing, editing, refilling, canceling, and NiceHash's own code for everything that is refused."""
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
-from engine.commands import PlaceAsk, SetMarketState
+from engine.commands import PlaceAsk, PlaceBid, SetMarketState
 from engine.limits import SECOND_NS
 from engine.types import EndReason, MarketState
 from gateway.config import Bucket, Config, RateConfig
+from gateway.nicehash.public import price_for
 from tests.nicehash.venue import FACTORS, MARKET, Account, Venue, live_spec
 
 ORDER = "/main/api/v2/hashpower/order"
@@ -459,6 +461,28 @@ def test_quotes_follow_the_book(venue: Venue, client: Account) -> None:
     venue.order(client, price="0.5", limit="0.002")
     assert quote("0.001")["fixedPrice"] == "0.50001"
     assert venue.call("GET", price, query={"market": "EU", "algorithm": "SHA256ASICBOOST"}) == {"price": "0.50001"}
+
+
+def test_the_quoted_price_is_the_lowest_that_gets_the_limit(venue: Venue) -> None:
+    rng = Random("quotes")
+    accounts = [venue.stage.account(100) for _ in range(3)]
+    for _ in range(60):
+        account = rng.choice(accounts)
+        if rng.random() < 0.5:
+            venue.stage.do(PlaceAsk(account, MARKET, rng.randint(100, 140), rng.randint(100, 400)))
+        else:
+            limit = rng.choice((0, rng.randint(100, 400)))
+            venue.stage.do(PlaceBid(account, MARKET, rng.randint(100, 140), limit, 10**9, "stratum+tcp://a.example:1", "u"))
+        offer = venue.service.catalog.find("SHA256")
+        assert offer is not None
+        estimate = venue.engine.live.estimate
+        for limit in (1, 100, rng.randint(1, 5_000)):
+            price = price_for(offer, limit)
+            if price is None:
+                assert estimate(offer.market, offer.market.price_max, limit) < limit
+            else:
+                assert estimate(offer.market, price, limit) == limit
+                assert price == offer.market.price_min or estimate(offer.market, price - 1, limit) < limit
 
 
 def test_how_long_an_amount_lasts(venue: Venue) -> None:
