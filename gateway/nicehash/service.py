@@ -27,6 +27,8 @@ from gateway.ratelimit import MS_NS, AddressBudget, Bucket
 BODY_BYTES_MAX: Final = 16_384
 QUERY_CHARS_MAX: Final = 2_048
 QUERY_FIELDS_MAX: Final = 32
+ROWS_PER_TOKEN: Final = 100
+"""A page of more rows than this costs as many requests as it has hundreds."""
 REMEMBERED_NS: Final = 600 * 1_000 * MS_NS
 """How long the answer to an X-Request-Id is given again."""
 REMEMBERED_MAX: Final = 10_000
@@ -146,9 +148,10 @@ class Service:
         try:
             if route.signature == "yes" or (route.signature == "optional" and "x-auth" in request.headers):
                 call.key = self._signer(request, group, address, now_ns)
-                self._charge(call.key, route, now_ns)
+                bucket = self._budget(call.key, route)
             else:
-                _take(address.requests, now_ns)
+                bucket = address.requests
+            _take(bucket, now_ns)
         finally:
             addresses.release(group)
         key = call.key
@@ -162,6 +165,8 @@ class Service:
                 f"Order creations are currently disabled: the key lacks the permission {route.permission}",
             )
         call.query = parse_query(request.query, route.query)
+        for _ in range((call.query.get("size", 1) - 1) // ROWS_PER_TOKEN):
+            _take(bucket, now_ns)
         if route.body is not None:
             call.body = parse_body(request.body, route.body)
         if key is not None and request.method != "GET" and not route.is_repeatable:
@@ -204,15 +209,12 @@ class Service:
             raise problems.session("X-Nonce was used before")
         return key
 
-    def _charge(self, key: Key, route: Route, now_ns: int) -> None:
-        """Take one from the account's budget. Raises Problem."""
+    def _budget(self, key: Key, route: Route) -> Bucket:
+        """What of the account's the request is paid from."""
         accounts = self.exchange.limiter.accounts
         budget = accounts.acquire(key.account)
-        try:
-            bucket = {"orders": budget.orders, "cancels": budget.cancels, "requests": budget.requests}[route.bucket]
-            _take(bucket, now_ns)
-        finally:
-            accounts.release(key.account)
+        accounts.release(key.account)
+        return {"orders": budget.orders, "cancels": budget.cancels, "requests": budget.requests}[route.bucket]
 
 
 def _take(bucket: Bucket, now_ns: int) -> None:

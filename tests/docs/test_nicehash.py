@@ -81,5 +81,6 @@ def test_the_bounds_are_the_codes() -> None:
     assert f"({history.ROWS_MAX * history.ROW_SAMPLES // 1_440} days)" in FLAT
     hours = history.ORDER_ROWS_MAX * history.ROW_SAMPLES // 60
     assert f"({hours} hours of at most {history.ORDERS_SAMPLED_MAX:,} orders at a time)" in FLAT
+    assert f"A page of more than {service.ROWS_PER_TOKEN} rows costs a request for every hundred" in FLAT
     for timeframe in TIMEFRAMES:
         assert f"`{timeframe}`" in TEXT

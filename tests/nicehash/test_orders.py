@@ -387,6 +387,17 @@ def test_strangers_share_the_budget_of_their_address(tmp_path: Path) -> None:
     assert len(venue.stage.exchange.limiter.addresses) == 2
 
 
+def test_long_pages_cost_more(tmp_path: Path) -> None:
+    venue = tight(tmp_path, ip=Bucket(per_second=1, burst=12))
+    book = ("GET", "/main/api/v2/hashpower/orderBook")
+    venue.call(*book, query="algorithm=SHA256&size=1000")
+    venue.call(*book, query="algorithm=SHA256&size=100")
+    venue.call(*book, query="algorithm=SHA256")
+    assert venue.error(*book, query="algorithm=SHA256&size=1")[0] == 429
+    venue.stage.now_ns += 5 * SECOND_NS
+    assert venue.error(*book, query="algorithm=SHA256&size=1000")[0] == 429
+
+
 # --- lists
 
 
