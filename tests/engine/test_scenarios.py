@@ -3,11 +3,13 @@
 A file holds scenarios; each starts with a line of its own, ``== what it shows``. Before the table may stand
 
     limits orders_max=2            engine limits other than the default
-    market M1 bond_bps=0           a market's terms other than the default; M1 is listed anyway
+    market M1 bond_bps=0           a market's terms other than the default; M1 is listed anyway, where no live market is
+    live L1 pricing=uniform        a live market, with terms other than the default
     funds ada 500                  msat that an account starts with, instead of 10,000,000
 
 A row is ``account | command | events``. ``a1: buy 3 @ 20`` names an order a1; events and the book use that name. After the
 table ``book M1`` draws the queues, first in line first, and ``ada balance=.. held=.. position=..`` states what an account has.
+In the book of a live market stands what each order has of what it could have: ``b1:4/10`` has 4 lots of its limit of 10.
 Every row runs through the engine and the oracle, which must agree, and the engine's invariants are checked.
 
     python -m tests.engine.test_scenarios          writes the events and figures that the oracle finds into the tables
@@ -22,16 +24,26 @@ from msgspec.structs import replace
 
 from engine.commands import (
     Amend,
+    AmendAsk,
+    AmendBid,
     Cancel,
     CancelAll,
     Command,
     CreateAccount,
+    DeletePool,
     Deposit,
     Entry,
+    ListLive,
     ListMarket,
     Place,
+    PlaceAsk,
+    PlaceBid,
+    RefillBid,
+    ReportFlow,
     ReportWork,
+    SavePool,
     SetDestination,
+    SetIndex,
     SetMarketState,
     Settle,
     Tick,
@@ -42,15 +54,30 @@ from engine.events import (
     Accepted,
     AccountCreated,
     Amended,
+    AskAmended,
+    AskEnded,
+    AskPlaced,
     BalanceChanged,
+    BidAmended,
+    BidEnded,
+    BidPlaced,
+    BidRefilled,
+    BidResumed,
+    BidStopped,
     Canceled,
     DeliveryAssigned,
     DeliverySettled,
     DeliveryUpdated,
     DestinationSet,
     Event,
+    FlowChanged,
+    FlowPaid,
+    IndexSet,
+    LiveListed,
     MarketListed,
     MarketStateChanged,
+    PoolDeleted,
+    PoolSaved,
     Reduced,
     Rejected,
     Trade,
@@ -59,20 +86,27 @@ from engine.invariants import check
 from engine.limits import SECOND_NS, Limits
 from engine.rejects import RejectCode
 from engine.types import (
+    FlowCause,
+    LiveSpec,
     MarketState,
     OrderType,
+    Peg,
     PostOnly,
+    Pricing,
     SelfTradePrevention,
     Side,
     TimeInForce,
 )
 from tests.reference.exchange import NaiveExchange
-from tests.reference.market import SPEC, START_NS
+from tests.reference.live_check import check_live
+from tests.reference.market import LIVE_SPEC, SPEC, START_NS
 
 FILES = sorted(Path(__file__).with_name("scenarios").glob("*.txt"))
 ACCOUNTS = ("ada", "bob", "cyd", "dan", "eve")
 HOUSE = {"fees": 1, "insurance": 2, "nobody": 99}
 FUNDS_MSAT = 10_000_000
+GIVEN = ("limits", "market", "live", "funds")
+POOL = ("stratum+tcp://pool.example:3333", "rig")
 
 
 @dataclass
@@ -104,7 +138,7 @@ def parse(text: str) -> list[Scenario]:
         elif "|" in line:
             account, command, events = (cell.strip() for cell in line.split("|"))
             scenario.rows.append((account, command, events))
-        elif words[0] in ("limits", "market", "funds"):
+        elif words[0] in GIVEN:
             scenario.given.append(words)
         else:
             scenario.figures.append(line)
@@ -112,8 +146,24 @@ def parse(text: str) -> list[Scenario]:
 
 
 def nanoseconds(text: str) -> int:
-    assert text.endswith("s")
-    return int(text[:-1]) * SECOND_NS
+    for unit, length in (("ms", SECOND_NS // 1_000), ("ns", 1), ("s", SECOND_NS)):
+        if text.endswith(unit):
+            return int(text.removesuffix(unit)) * length
+    raise ValueError(f"{text} has no unit")
+
+
+def live_spec(symbol: str, words: list[str]) -> LiveSpec:
+    """A live market's terms: a number, ``pricing=uniform``, or a span such as ``lock_ns=3s``."""
+    terms: dict[str, object] = {"symbol": symbol}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name == "pricing":
+            terms[name] = Pricing[value.upper()]
+        elif name.endswith("_ns"):
+            terms[name] = nanoseconds(value)
+        else:
+            terms[name] = int(value) if re.fullmatch(r"-?\d+", value) else value
+    return replace(LIVE_SPEC, **terms)
 
 
 def keywords(words: list[str]) -> dict[str, int | str]:
@@ -135,14 +185,19 @@ class Table:
         self.strict = strict
         limits = Limits()
         funds = dict.fromkeys(ACCOUNTS, FUNDS_MSAT)
-        markets: dict[str, dict[str, int | str]] = {"M1": {}}
+        markets: dict[str, dict[str, int | str]] = {}
+        live: list[LiveSpec] = []
         for words in scenario.given:
             if words[0] == "limits":
                 limits = replace(limits, **keywords(words[1:]))
             elif words[0] == "market":
                 markets[words[1]] = keywords(words[2:])
+            elif words[0] == "live":
+                live.append(live_spec(words[1], words[2:]))
             else:
                 funds[words[1]] = int(words[2])
+        if not live:
+            markets.setdefault("M1", {})
         self.engine, self.oracle = Engine(limits), NaiveExchange(limits)
         self.now = START_NS
         self.accounts = dict(HOUSE)
@@ -155,6 +210,9 @@ class Table:
         for symbol, terms in markets.items():
             events = self.apply(ListMarket(replace(SPEC, symbol=symbol, **terms)))
             assert isinstance(events[0], MarketListed), events
+        for spec in live:
+            events = self.apply(ListLive(spec))
+            assert isinstance(events[0], LiveListed), events
 
     def apply(self, command: Command, deadline_ns: int = 0) -> list[Event]:
         entry = Entry(self.oracle.seq + 1, self.now, command, deadline_ns)
@@ -162,6 +220,7 @@ class Table:
         if self.strict:
             assert events == expected
             check(self.engine)
+        check_live(self.oracle)
         for event in expected:
             if isinstance(event, AccountCreated):
                 self.accounts[event.name] = event.account
@@ -188,6 +247,10 @@ class Table:
         verb, rest = words[0], words[1:]
         account = self.accounts.get(who, 0)
         match verb:
+            case "bid" | "ask" | "report" | "refill" | "index" | "pool":
+                return self.live_command(account, verb, rest)
+            case "amend" | "list" if rest[0] in ("bid", "ask", "live"):
+                return self.live_command(account, f"{verb} {rest[0]}", rest[1:])
             case "buy" | "sell":
                 return self.place(account, Side[verb.upper()], rest)
             case "amend":
@@ -240,6 +303,67 @@ class Table:
         if words[0] == "id":
             return 0, words[1]
         return self.labels.get(words[0]) or int(words[0]), ""
+
+    def live_command(self, account: int, verb: str, words: list[str]) -> Command:
+        match verb:
+            case "bid":
+                return self.bid(account, words)
+            case "ask":
+                told = options(words[1:], {"in": 1, "for": 1, "id": 1})
+                expires_ns = self.now + nanoseconds(told["for"][0]) if "for" in told else 0
+                market, client_order_id = told.get("in", ["L1"])[0], told.get("id", [""])[0]
+                return PlaceAsk(account, market, int(told["@"][0]), int(words[0]), expires_ns, client_order_id)
+            case "amend bid":
+                order_id, client_order_id = self.reference(words)
+                told = options(words[2 if words[0] == "id" else 1 :], {"limit": 1, "to": 2})
+                price, limit = int(told.get("@", ["0"])[0]), lots(told.get("limit", ["-1"])[0])
+                url, worker = told.get("to", ["", ""])
+                return AmendBid(account, order_id, client_order_id, price, limit, url, worker)
+            case "amend ask":
+                order_id, client_order_id = self.reference(words)
+                told = options(words[2 if words[0] == "id" else 1 :], {"speed": 1})
+                return AmendAsk(
+                    account, order_id, client_order_id, int(told.get("@", ["0"])[0]), int(told.get("speed", ["0"])[0])
+                )
+            case "refill":
+                order_id, client_order_id = self.reference(words)
+                amount, *refill_id = words[2:] if words[0] == "id" else words[1:]
+                named = refill_id[0] if refill_id else f"r{self.oracle.seq}"
+                return RefillBid(account, order_id, client_order_id, int(amount), named)
+            case "report":
+                return ReportFlow(int(words[0]), int(words[1]), "final" in words)
+            case "index":
+                return SetIndex(words[0], int(words[1]))
+            case "list live":
+                return ListLive(live_spec(words[0], words[1:]))
+            case "pool" if words[0] == "delete":
+                return DeletePool(account, self.labels.get(words[1]) or int(words[1]))
+            case "pool":
+                pool_id = self.labels.get(words[0]) or int(words[0])
+                name, algorithm, url, worker, *password = (word.replace("<65>", "x" * 65) for word in words[1:])
+                return SavePool(account, pool_id, name, algorithm, url, worker, *password)
+        raise ValueError(f"no command {verb!r}")
+
+    def bid(self, account: int, words: list[str]) -> PlaceBid:
+        """``bid 5 @ 20 budget 900``; without a budget it is 100,000 msat."""
+        takes = {"in": 1, "for": 1, "id": 1, "budget": 1, "peg": 2, "floor": 1, "to": 2}
+        told = options(words[1:], takes)
+        peg, offset = told.get("peg", ["none", "0"])
+        url, worker = told.get("to", POOL)
+        return PlaceBid(
+            account=account,
+            market=told.get("in", ["L1"])[0],
+            price=int(told["@"][0]),
+            limit=lots(words[0]),
+            budget=int(told.get("budget", ["100000"])[0]),
+            url=url,
+            worker=worker,
+            peg=Peg[peg.upper()],
+            offset=int(offset),
+            floor=int(told.get("floor", ["0"])[0]),
+            expires_ns=self.now + nanoseconds(told["for"][0]) if "for" in told else 0,
+            client_order_id=told.get("id", [""])[0],
+        )
 
     def place(self, account: int, side: Side, words: list[str]) -> Place:
         fields: dict[str, object] = {"order_type": OrderType.LIMIT, "price": 0, "market": "M1"}
@@ -326,12 +450,61 @@ class Table:
                     if getattr(event, name):
                         words.append(f"{name} {getattr(event, name)}")
                 return ", ".join(words + ["breach"] * event.breach)
+        return self.describe_live(event)
+
+    def describe_live(self, event: Event) -> str:
+        match event:
+            case BidPlaced():
+                of = f" of at most {event.cap}" if event.peg != Peg.NONE else ""
+                return f"bid{' again' * event.repeat} @ {event.price}{of}"
+            case AskPlaced():
+                return f"ask{' again' * event.repeat} {event.speed} @ {event.price}"
+            case BidAmended(cause=FlowCause.BID_REPRICED):
+                return f"{self.order(event.order_id)} follows from {event.old_price} to {event.price}"
+            case BidAmended():
+                price = f"{event.old_price} to {event.price}" if event.price != event.old_price else event.price
+                of = f" of at most {event.cap}" if event.cap != event.price else ""
+                return f"{self.order(event.order_id)} @ {price}{of}, limit {event.limit or 'any'}"
+            case AskAmended():
+                return f"{self.order(event.order_id)} {event.speed} @ {event.price}"
+            case BidStopped():
+                return f"{self.order(event.order_id)} stopped, {event.left} left"
+            case BidResumed():
+                return f"{self.order(event.order_id)} back @ {event.price}, {event.left} left"
+            case BidRefilled():
+                return f"{self.order(event.order_id)} refilled{' again' * event.repeat}, {event.left} left"
+            case BidEnded():
+                money = f"spent {event.spent} of {event.budget}, returned {event.returned}"
+                return f"{self.order(event.order_id)} ended {event.reason.name}: {money}"
+            case AskEnded():
+                return f"{self.order(event.order_id)} ended {event.reason.name}"
+            case FlowChanged():
+                if event.speed == event.old_speed:
+                    return f"flow {event.flow_id} to {event.worker}@{event.url}"
+                pair = f"{self.order(event.ask_id)} to {self.order(event.bid_id)}"
+                return f"flow {event.flow_id} {pair} {event.old_speed}>{event.speed}"
+            case FlowPaid():
+                words = [f"flow {event.flow_id} proves {event.work} of {event.hashes}"]
+                for name in ("cost", "buyer_fee", "seller_fee", "released"):
+                    if getattr(event, name):
+                        words.append(f"{name} {getattr(event, name)}")
+                return ", ".join(words + ["done with"] * event.final)
+            case LiveListed():
+                return f"listed {event.spec.symbol}"
+            case IndexSet():
+                return f"index {event.price}"
+            case PoolSaved():
+                return f"pool {self.order(event.pool_id)} {event.name}: {event.worker}@{event.url}"
+            case PoolDeleted():
+                return f"pool {self.order(event.pool_id)} gone"
         raise ValueError(event)
 
     # --- What stands below the table ------------------------------------------------------------------------------
 
     def book(self, symbol: str) -> list[str]:
         """One line per price, highest first: ``bids | price | asks``, each queue from its first order to its last."""
+        if symbol in self.oracle.live.markets:
+            return self.live_book(symbol)
         market = self.engine.markets[symbol]
         levels: dict[int, tuple[list[str], list[str]]] = {}
         sums: tuple[dict[int, int], dict[int, int]] = ({}, {})
@@ -342,6 +515,19 @@ class Table:
         if self.strict:
             assert market.book.bids_best_first() == list(sums[0].items())
             assert market.book.asks_best_first() == list(sums[1].items())
+        return [f"{' '.join(bids)} | {price} | {' '.join(asks)}" for price, (bids, asks) in sorted(levels.items())[::-1]]
+
+    def live_book(self, symbol: str) -> list[str]:
+        """The same for a live market: speed and size of each order."""
+        live = self.oracle.live
+        bids, asks = live.book(symbol)
+        levels: dict[int, tuple[list[str], list[str]]] = {}
+        for bid in bids:
+            shown = f"{self.order(bid.order_id)}:{live.speed(bid)}/{bid.limit or 'any'}"
+            levels.setdefault(bid.price, ([], []))[0].append(shown)
+        for ask in asks:
+            shown = f"{self.order(ask.order_id)}:{live.speed(ask)}/{ask.speed}"
+            levels.setdefault(ask.price, ([], []))[1].append(shown)
         return [f"{' '.join(bids)} | {price} | {' '.join(asks)}" for price, (bids, asks) in sorted(levels.items())[::-1]]
 
     def figures(self, line: str) -> str:
@@ -359,6 +545,22 @@ class Table:
                 attribute = "qty" if attribute == "position" else attribute
                 result.append(f"{what}={getattr(position, attribute) if position else 0}")
         return " ".join(result)
+
+
+def options(words: list[str], takes: dict[str, int]) -> dict[str, list[str]]:
+    """Words that take words: ``@ 20 for 5s`` is a price and a time."""
+    takes = {"@": 1, **takes}
+    told: dict[str, list[str]] = {}
+    rest = iter(words)
+    for word in rest:
+        if word not in takes:
+            raise ValueError(f"what is {word!r}?")
+        told[word] = ["" if (value := next(rest)) == "-" else value for _ in range(takes[word])]
+    return told
+
+
+def lots(text: str) -> int:
+    return 0 if text == "any" else int(text)
 
 
 def squeezed(lines: list[str]) -> list[str]:
@@ -400,7 +602,7 @@ def rewritten(text: str) -> str:
             scenario = next(scenarios)
             tables.append(Table(scenario, strict=False))
             width = max(len(command) for _, command, _ in scenario.rows)
-        elif not line or line.startswith(("#", "limits ", "market ", "funds ")):
+        elif not line or line.startswith("#") or line.split()[0] in GIVEN:
             pass
         elif line.startswith("book "):
             result += [raw, *(f"    {level}" for level in aligned(tables[-1].book(line.split()[1])))]

@@ -14,16 +14,26 @@ from math import isqrt
 
 from engine.commands import (
     Amend,
+    AmendAsk,
+    AmendBid,
     Cancel,
     CancelAll,
     Command,
     CreateAccount,
+    DeletePool,
     Deposit,
     Entry,
+    ListLive,
     ListMarket,
     Place,
+    PlaceAsk,
+    PlaceBid,
+    RefillBid,
+    ReportFlow,
     ReportWork,
+    SavePool,
     SetDestination,
+    SetIndex,
     SetMarketState,
     Settle,
     Tick,
@@ -59,7 +69,6 @@ from engine.limits import (
     SYMBOL_CHARS_MAX,
     URL_CHARS_MAX,
     WORK_MAX_HASHES,
-    WORKER_CHARS_MAX,
     Limits,
 )
 from engine.rejects import RejectCode
@@ -70,6 +79,7 @@ from engine.types import (
     BalanceReason,
     CancelReason,
     DeliveryState,
+    EndReason,
     MarketSpec,
     MarketState,
     OrderType,
@@ -78,6 +88,8 @@ from engine.types import (
     Side,
     TimeInForce,
 )
+from tests.reference.live import Flow, LiveMarket, LiveOrder, NaiveLive, is_destination
+from tests.reference.refused import Refused
 
 
 @dataclass
@@ -160,12 +172,6 @@ class Memory:
     order_id: int
 
 
-class Refused(Exception):
-    def __init__(self, code: RejectCode, bound: int = 0) -> None:
-        super().__init__(code, bound)
-        self.code, self.bound = code, bound
-
-
 def ceil_div(amount: int, by: int) -> int:
     return -(-amount // by)
 
@@ -219,20 +225,27 @@ class NaiveExchange:
         self.deliveries: list[Delivery] = []
         self.deliveries_made = 0
         self.deposited = 0
+        self.live = NaiveLive(self)
 
     def apply(self, entry: Entry) -> list[Event]:
         assert entry.seq == self.seq + 1
         assert entry.ts_ns >= self.now
-        self.seq, self.now, self.entry, self.events = entry.seq, entry.ts_ns, entry, []
+        self.seq, self.entry, self.events = entry.seq, entry, []
+        self.live.moves = []
         self.do_due_work()
+        self.now = entry.ts_ns
+        self.live.pass_time()
         self.forget()
         self.obey(entry.command)
+        self.live.look_at_budgets()
         return self.events
 
     def obey(self, command: Command) -> None:
         match command:
-            case Place():
+            case Place() | PlaceBid() | PlaceAsk():
                 self.idempotent(command, command.client_order_id)
+            case RefillBid():
+                self.idempotent(command, "refill:" + command.refill_id)
             case Deposit() | Withdraw():
                 self.idempotent(command, "transfer:" + command.transfer_id)
             case Tick():
@@ -243,7 +256,7 @@ class NaiveExchange:
                 except Refused as refused:
                     self.reject(command, refused)
 
-    def idempotent(self, command: Place | Deposit | Withdraw, key: str) -> None:
+    def idempotent(self, command: Place | PlaceBid | PlaceAsk | RefillBid | Deposit | Withdraw, key: str) -> None:
         """Answer a repeat from memory; remember the outcome of a first."""
         known = (command.account, key)
         if known in self.memories:
@@ -289,11 +302,32 @@ class NaiveExchange:
                 self.report_work(command)
             case Settle():
                 self.settle(command)
+            case ListLive():
+                self.live.list_live(command)
+            case PlaceBid():
+                self.live.place_bid(command)
+            case PlaceAsk():
+                self.live.place_ask(command)
+            case AmendBid():
+                self.live.amend_bid(command)
+            case AmendAsk():
+                self.live.amend_ask(command)
+            case RefillBid():
+                self.live.refill_bid(command)
+            case ReportFlow():
+                self.live.report(command)
+            case SetIndex():
+                self.live.set_index(command)
+            case SavePool():
+                self.live.save_pool(command)
+            case DeletePool():
+                self.live.delete_pool(command)
 
     # --- What is looked up, never kept ----------------------------------------------------------------------
 
     def held(self, account: int) -> int:
-        return sum(order.unit_hold * order.remaining for order in self.orders if order.account == account)
+        dated = sum(order.unit_hold * order.remaining for order in self.orders if order.account == account)
+        return dated + self.live.held(account)
 
     def available(self, account: int) -> int:
         return self.accounts[account].balance - self.held(account)
@@ -334,6 +368,9 @@ class NaiveExchange:
                 return order
         return None
 
+    def find_live(self, command: Cancel) -> LiveOrder | None:
+        return self.live.find(command.account, command.order_id, command.client_order_id)
+
     def find_delivery(self, delivery_id: int) -> Delivery | None:
         return next((d for d in self.deliveries if d.delivery_id == delivery_id), None)
 
@@ -349,11 +386,16 @@ class NaiveExchange:
             account = 0
         order_id = getattr(command, "order_id", 0)
         client_order_id = getattr(command, "client_order_id", "") or getattr(command, "transfer_id", "")
+        if isinstance(command, RefillBid):
+            client_order_id = command.refill_id
         market = getattr(command, "market", "")
-        if isinstance(command, Amend | Cancel) and refused.code != RejectCode.DEADLINE_PASSED:
-            order = self.find_order(command)
-            market = order.market if order else ""
-        if isinstance(command, ListMarket):
+        if not self.is_late():  # a late command's order is not looked for
+            if isinstance(command, Amend | Cancel):
+                order = self.find_order(command) or (self.find_live(command) if isinstance(command, Cancel) else None)
+                market = order.market if order else ""
+            if isinstance(command, AmendBid | AmendAsk | RefillBid):
+                market = self.live.market_named_by(command)
+        if isinstance(command, ListMarket | ListLive):
             market = command.spec.symbol
         self.events.append(
             Rejected(
@@ -437,8 +479,11 @@ class NaiveExchange:
         if account not in self.accounts:
             raise Refused(RejectCode.ACCOUNT_UNKNOWN)
 
+    def is_late(self) -> bool:
+        return bool(self.entry.deadline_ns) and self.now > self.entry.deadline_ns
+
     def check_deadline(self) -> None:
-        if self.entry.deadline_ns and self.now > self.entry.deadline_ns:
+        if self.is_late():
             raise Refused(RejectCode.DEADLINE_PASSED, self.now)
 
     def check_client_id(self, text: str) -> None:
@@ -450,12 +495,32 @@ class NaiveExchange:
         if self.remembered(account) >= most:
             raise Refused(RejectCode.CLIENT_ORDER_IDS_FULL, most)
 
-    def known_market(self, symbol: str) -> Market:
-        if symbol not in self.markets:
-            raise Refused(RejectCode.MARKET_UNKNOWN)
-        return self.markets[symbol]
+    def check_placer(self, account: int, client_order_id: str) -> None:
+        self.check_account(account)
+        if client_order_id:
+            self.check_client_id(client_order_id)
+        self.check_deadline()
+        if client_order_id:
+            self.check_client_ids_full(account)
 
-    def check_trading(self, market: Market) -> None:
+    def known_market(self, symbol: str) -> Market | LiveMarket:
+        market = self.markets.get(symbol) or self.live.markets.get(symbol)
+        if market is None:
+            raise Refused(RejectCode.MARKET_UNKNOWN)
+        return market
+
+    def check_dated(self, market: Market | LiveMarket) -> Market:
+        if isinstance(market, LiveMarket):
+            raise Refused(RejectCode.MARKET_KIND_WRONG)
+        return market
+
+    def check_listing(self, symbol: str) -> None:
+        if symbol in self.markets or symbol in self.live.markets:
+            raise Refused(RejectCode.MARKET_EXISTS)
+        if len(self.markets) + len(self.live.markets) >= self.limits.markets_max:
+            raise Refused(RejectCode.MARKETS_FULL, self.limits.markets_max)
+
+    def check_trading(self, market: Market | LiveMarket) -> None:
         if market.state == MarketState.CLOSED:
             raise Refused(RejectCode.MARKET_CLOSED)
         if market.state == MarketState.HALTED:
@@ -521,13 +586,8 @@ class NaiveExchange:
     # --- Orders ---------------------------------------------------------------------------------------------
 
     def place(self, c: Place) -> None:
-        self.check_account(c.account)
-        if c.client_order_id:
-            self.check_client_id(c.client_order_id)
-        self.check_deadline()
-        if c.client_order_id:
-            self.check_client_ids_full(c.account)
-        market = self.known_market(c.market)
+        self.check_placer(c.account, c.client_order_id)
+        market = self.check_dated(self.known_market(c.market))
         spec = market.spec
         self.check_trading(market)
         may_rest = c.time_in_force in (TimeInForce.GTC, TimeInForce.GTD)
@@ -815,12 +875,15 @@ class NaiveExchange:
     def cancel(self, c: Cancel) -> None:
         self.check_account(c.account)
         self.check_deadline()
-        order = self.find_order(c)
+        order = self.find_order(c) or self.find_live(c)
         if order is None:
             raise Refused(RejectCode.ORDER_UNKNOWN)
-        if self.markets[order.market].state == MarketState.HALTED:
+        if self.known_market(order.market).state == MarketState.HALTED:
             raise Refused(RejectCode.MARKET_HALTED)
-        self.drop(order, CancelReason.REQUESTED)
+        if isinstance(order, Order):
+            self.drop(order, CancelReason.REQUESTED)
+        else:
+            self.live.end(order, EndReason.REQUESTED)
 
     def cancel_all(self, c: CancelAll) -> None:
         self.check_account(c.account)
@@ -838,6 +901,7 @@ class NaiveExchange:
                 and (c.by_operator or not halted)
             ):
                 self.drop(order, CancelReason.OPERATOR if c.by_operator else CancelReason.REQUESTED)
+        self.live.cancel_all(c)
 
     # --- Accounts and money ---------------------------------------------------------------------------------
 
@@ -892,11 +956,8 @@ class NaiveExchange:
     def set_destination(self, c: SetDestination) -> None:
         self.check_account(c.account)
         self.check_deadline()
-        self.known_market(c.market)
-        address = re.fullmatch(r"stratum\+(tcp|ssl)://([!-.0-~]+):([0-9]{1,5})", c.url)
-        good_url = len(c.url) <= URL_CHARS_MAX and address and 1 <= int(address[3]) <= 65535
-        good_worker = re.fullmatch(f"[!-~]{{1,{WORKER_CHARS_MAX}}}", c.worker)
-        if not good_url or not good_worker:
+        self.check_dated(self.known_market(c.market))
+        if not is_destination(c.url, c.worker):
             raise Refused(RejectCode.DESTINATION_INVALID, URL_CHARS_MAX)
         most = self.limits.destinations_per_account_max
         mine = [market for account, market in self.destinations if account == c.account]
@@ -928,10 +989,7 @@ class NaiveExchange:
 
     def list_market(self, c: ListMarket) -> None:
         self.check_deadline()
-        if c.spec.symbol in self.markets:
-            raise Refused(RejectCode.MARKET_EXISTS)
-        if len(self.markets) >= self.limits.markets_max:
-            raise Refused(RejectCode.MARKETS_FULL, self.limits.markets_max)
+        self.check_listing(c.spec.symbol)
         if rule := self.broken_rule(c.spec):
             raise Refused(RejectCode.MARKET_SPEC_INVALID, rule)
         self.markets[c.spec.symbol] = Market(c.spec)
@@ -969,7 +1027,10 @@ class NaiveExchange:
         market.state = c.state
         self.events.append(MarketStateChanged(c.market, c.state))
         if c.state == MarketState.CLOSED:
-            self.cancel_market(c.market, CancelReason.OPERATOR)
+            if isinstance(market, LiveMarket):
+                self.live.close(c.market)
+            else:
+                self.cancel_market(c.market, CancelReason.OPERATOR)
 
     def cancel_market(self, symbol: str, reason: CancelReason) -> None:
         for order in sorted(self.orders, key=lambda o: o.order_id):
@@ -997,7 +1058,7 @@ class NaiveExchange:
 
     def settle(self, c: Settle) -> None:
         self.check_deadline()
-        market = self.known_market(c.market)
+        market = self.check_dated(self.known_market(c.market))
         if c.index_price < 0:
             raise Refused(RejectCode.PRICE_TOO_LOW, 1)
         if c.index_price > market.spec.price_max:
@@ -1071,11 +1132,17 @@ class NaiveExchange:
     # --- The passing of time --------------------------------------------------------------------------------
 
     def do_due_work(self) -> None:
-        """One thing at a time, earliest first; at one time expiries, gates, period starts, settlements."""
-        while due := [work for work in self.all_work() if work[0] <= self.now]:
-            _, kind, _, what = min(due, key=lambda work: work[:3])
+        """One thing at a time, earliest first, at its own time.
+
+        At one time expiries, gates, period starts, settlements, then ends of live orders, budgets, graces.
+        """
+        while due := [work for work in self.all_work() if work[0] <= self.entry.ts_ns]:
+            self.now, kind, _, what = min(due, key=lambda work: work[:3])
+            self.live.pass_time()
             if isinstance(what, Order):
                 self.drop(what, CancelReason.EXPIRED)
+            elif not isinstance(what, Market):
+                self.live.do(kind, what)
             elif kind == 2:
                 self.close_gate(what)
             elif kind == 3:
@@ -1083,9 +1150,9 @@ class NaiveExchange:
             else:
                 self.settle_market(what, index_price=0)
 
-    def all_work(self) -> list[tuple[int, int, int | str, Order | Market]]:
-        """Time, kind, and order id or symbol of everything that will fall due."""
-        work: list[tuple[int, int, int | str, Order | Market]] = []
+    def all_work(self) -> list[tuple[int, int, int | str, Order | Market | LiveOrder | Flow]]:
+        """Time, kind, and id or symbol of everything that will fall due."""
+        work: list[tuple[int, int, int | str, Order | Market | LiveOrder | Flow]] = [*self.live.all_work()]
         for order in self.orders:
             if order.expires_ns:
                 work.append((order.expires_ns, 1, order.order_id, order))
@@ -1197,7 +1264,7 @@ class NaiveExchange:
 
     def forget(self) -> None:
         """Client order ids go when they are old enough, but not before their order has ended."""
-        open_orders = {order.order_id for order in self.orders}
+        open_orders = {order.order_id for order in (*self.orders, *self.live.orders())}
         self.memories = {
             key: memory
             for key, memory in self.memories.items()

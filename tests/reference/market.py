@@ -1,7 +1,7 @@
-"""A dated market with round numbers, for tests to start from."""
+"""A dated and a live market with round numbers, for tests to start from."""
 
-from engine.limits import DAY_NS, SECOND_NS
-from engine.types import MarketSpec
+from engine.limits import DAY_NS, DAY_SECONDS, SECOND_NS
+from engine.types import LiveSpec, MarketSpec
 
 START_NS = 1_000 * SECOND_NS
 """When the tests' exchanges open."""
@@ -22,4 +22,17 @@ SPEC = MarketSpec(
     reference_price=20,
     price_max=100,
     qty_max=1_000,
+)
+
+# One lot makes one hash per second, and a hash at one tick costs one msat.
+LIVE_SPEC = LiveSpec(
+    symbol="L1",
+    algorithm="SHA256",
+    speed_unit="PH/s",
+    tick_size="0.00000001",
+    lot_size="0.001",
+    tick_lot_msat=DAY_SECONDS,
+    lot_hashrate=1,
+    price_max=100,
+    speed_max=1_000,
 )
