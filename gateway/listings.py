@@ -27,6 +27,8 @@ GRACE_SECONDS_MIN: Final = 60
 GRACE_SECONDS_MAX: Final = HOUR_SECONDS
 LIVE_SPEED_MIN_LOTS: Final = 100
 """Smallest limit and speed of a live market where the operator says nothing else."""
+LIVE_RULE_FIELDS: Final = {1: "market", 6: "price_min", 7: "speed_min", 8: "budget_min", 9: "placing_fee", 10: "decrease_step"}
+"""The field to blame for each rule of LIVE_RULES that a listing can break."""
 MS_NS: Final = 1_000_000
 RETRY_NS: Final = 60 * SECOND_NS
 """After the engine refused to list a market, nothing is submitted for this long."""
@@ -226,10 +228,7 @@ def live_market(listing: LiveListing) -> LiveSpec:
     )
     broken = broken_live_rule(spec, Limits())
     if broken:
-        # what the configuration bounds and the registry has is well formed: left are a name, and numbers that contradict each
-        # other
-        rule = LIVE_RULES[broken - 1]
-        raise ValueError(f"{'market' if rule.startswith('symbol') else 'price_min'}: {rule}")
+        raise ValueError(f"{LIVE_RULE_FIELDS[broken]}: {LIVE_RULES[broken - 1]}")
     return spec
 
 
