@@ -264,17 +264,18 @@ def stop_on_signals(end: Callable[[BaseException | None], None]) -> None:
 
 def sockets_max(config: Config) -> int:
     """How many sockets may be open at once: what the configuration wants, or what the system lets this process have."""
-    wanted = config.server.connections_max + HANDSHAKES_MAX + FILES_SPARE
+    spare = FILES_SPARE + (config.nicehash.connections_max if config.nicehash.enabled else 0)
+    wanted = config.server.connections_max + HANDSHAKES_MAX + spare
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return wanted - FILES_SPARE
+        return wanted - spare
     log.get("gateway").warning(
         "the limit of open files (ulimit -n) is lower than connections_max needs", limit=soft, wanted=wanted
     )
-    return max(soft - FILES_SPARE, 1)
+    return max(soft - spare, 1)
 
 
 def say(text: str) -> None:

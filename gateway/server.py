@@ -83,10 +83,18 @@ class Counted(socket.socket):
     group: str = ""
 
     def close(self) -> None:
+        self._leave()
+        super().close()
+
+    def detach(self) -> int:
+        # How uvloop lets go of a socket whose transport it has closed.
+        self._leave()
+        return super().detach()
+
+    def _leave(self) -> None:
         door, self.door = self.door, None
         if door is not None:
             door.left(self.group)
-        super().close()
 
 
 class Door(socket.socket):

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import re
 import socket
+import ssl
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,10 +32,8 @@ from litestar.openapi.spec import (
 )
 from msgspec.json import schema as json_schema
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from gateway import log
-from gateway.auth import address_group
 from gateway.config import Config, client_address
 from gateway.nicehash import problems
 from gateway.nicehash.calls import Reply, Route, error_reply
@@ -43,7 +42,7 @@ from gateway.nicehash.problems import Problem
 from gateway.nicehash.routes import ROUTES
 from gateway.nicehash.service import BODY_BYTES_MAX, Service
 from gateway.nicehash.stomp import MESSAGE_BYTES_MAX, StompSession
-from gateway.server import ListenError, bind, tls_context
+from gateway.server import Door, ListenError, bind, tls_context
 
 FEED_PATH: Final = "/ws-front-public/websocket"
 SCHEMA_PATH: Final = "/schema"
@@ -54,6 +53,8 @@ BODY_S: Final = 5.0
 """How long a body may take."""
 ANSWER_S: Final = 10.0
 """How long a command may wait for the disk before the client is told that its outcome is unknown."""
+ACCEPT_AGAIN_S: Final = 0.1
+"""The pause when the system lets no socket in, for want of file descriptors say."""
 STALL_S: Final = 30.0
 """A socket that does not take what is written to it for so long is closed."""
 STOP_S: Final = 2
@@ -78,21 +79,27 @@ class Edge:
         self.in_flight = 0
         """Requests that are not answered."""
         self.url = ""
-        self._sockets: dict[str, int] = {}
         self._feeds: dict[FeedSocket, None] = {}
         self._tls = tls_context(config.server)
         self._proxies = frozenset(config.server.trusted_proxies)
-        self._server: Quiet | None = None
+        self.door: Door | None = None
+        self._server: Listener | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Bind and listen. Raises ListenError when the address cannot be used."""
-        mine, tls = self.config.nicehash, self._tls
-        door = await bind("nicehash", mine.host, mine.port, lambda family: socket.socket(family, socket.SOCK_STREAM))
+        mine = self.config.nicehash
+        self.door = door = await bind(
+            "nicehash",
+            mine.host,
+            mine.port,
+            lambda family: Door(family, mine.connections_max, mine.connections_per_ip_max),
+        )
+        door.listen(BACKLOG)
         settings = uvicorn.Config(
             application(self),
-            http=_protocol(self),
-            ws=_feed_protocol(self),
+            http=Patient,
+            ws="websockets-sansio",
             ws_max_size=MESSAGE_BYTES_MAX,
             ws_per_message_deflate=False,
             loop="none",
@@ -101,17 +108,15 @@ class Edge:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            backlog=BACKLOG,
             timeout_keep_alive=int(HEAD_S),
             timeout_graceful_shutdown=STOP_S,
             h11_max_incomplete_event_size=HEADERS_BYTES_MAX,
-            ssl_context_factory=(lambda config, default: tls) if tls is not None else None,
         )
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         address, port = door.getsockname()[:2]
         host = mine.host or address
         self.url = f"{'https' if self._tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
-        self._server = Quiet(settings)
+        self._server = Listener(settings, self._tls)
         self._task = asyncio.create_task(self._server.serve(sockets=[door]))
         self._task.add_done_callback(_served)
         listening = asyncio.create_task(self._server.listening.wait())
@@ -131,24 +136,6 @@ class Edge:
         self._server.should_exit = True
         task, self._task = self._task, None
         await task
-
-    # ------------------------------------------------------------------------------------------------------- admission
-
-    def opened(self, ip: str) -> bool:
-        """Count a socket; False, and not counted, when there is no room for it."""
-        mine, group = self.config.nicehash, address_group(ip)
-        count = self._sockets.get(group, 0)
-        if sum(self._sockets.values()) >= mine.connections_max or count >= mine.connections_per_ip_max:
-            return False
-        self._sockets[group] = count + 1
-        return True
-
-    def closed(self, ip: str) -> None:
-        """One socket that was counted is gone."""
-        group = address_group(ip)
-        self._sockets[group] -= 1
-        if not self._sockets[group]:
-            del self._sockets[group]
 
     # ---------------------------------------------------------------------------------------------------------- requests
 
@@ -260,93 +247,114 @@ def _served(task: asyncio.Task[None]) -> None:
         _log.error("NiceHash's API ended", exc_info=task.exception())
 
 
-class Quiet(uvicorn.Server):
-    """uvicorn's server without signal handlers: those are the exchange's. ``listening`` is set once it takes requests."""
+class Listener(uvicorn.Server):
+    """uvicorn's server behind a Door of ours, and without signal handlers: those are the exchange's.
 
-    def __init__(self, settings: uvicorn.Config) -> None:
+    uvicorn would let its event loop accept: any number of sockets, and each as long as it takes to finish a TLS handshake.
+    ``listening`` is set once it takes requests.
+    """
+
+    def __init__(self, settings: uvicorn.Config, tls: ssl.SSLContext | None) -> None:
         super().__init__(settings)
         self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
+        self._tls = tls
+        self._accepting: asyncio.Task[None] | None = None
+        self._greeting: set[asyncio.Task[None]] = set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        assert sockets is not None, "the edge binds"
+        await self.lifespan.startup()
+        self.servers = []
+        self._accepting = asyncio.create_task(self._accept(sockets[0]))
+        self.started = True
+        self.listening.set()
 
-def _protocol(edge: Edge) -> type[H11Protocol]:
-    """uvicorn's HTTP with what it lacks: a bound on sockets, and on how long a head may take."""
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.gather(self._accepting, return_exceptions=True)
+        await super().shutdown(sockets)
 
-    class Bounded(H11Protocol):
-        _ip: str | None = None
-        _head_timer: asyncio.TimerHandle | None = None
-        _stall_timer: asyncio.TimerHandle | None = None
+    async def _accept(self, door: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(door)
+            except ConnectionAbortedError:
+                continue  # the door let it go again, or it went by itself
+            except OSError as problem:
+                _log.error("sockets are not accepted", problem=str(problem))
+                await asyncio.sleep(ACCEPT_AGAIN_S)
+                continue
+            greeting = asyncio.create_task(self._greet(accepted))
+            self._greeting.add(greeting)
+            greeting.add_done_callback(self._greeting.discard)
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            ip = self.client[0] if self.client else ""
-            if not edge.opened(ip):
-                transport.abort()
-                return
-            self._ip = ip
+    async def _greet(self, accepted: socket.socket) -> None:
+        """Finish the TLS handshake, if there is one, and hand the socket over."""
+        loop = asyncio.get_running_loop()
+        accepted.setblocking(False)
+
+        def protocol() -> Patient:
+            return Patient(self.config, self.server_state, self.lifespan.state, loop)
+
+        timeouts: dict[str, Any] = {"ssl_handshake_timeout": HEAD_S} if self._tls is not None else {}
+        try:
+            await loop.connect_accepted_socket(protocol, accepted, ssl=self._tls, **timeouts)
+        except (OSError, ssl.SSLError):
+            accepted.close()  # the peer's doing
+
+
+class Patient(H11Protocol):
+    """uvicorn's HTTP, which would wait for a head, and for a peer that does not read, as long as it takes."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _stall_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        self._stop_stall()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_timer is None and self.conn.their_state is h11.IDLE:
             self._await_head()
-
-        def connection_lost(self, exc: Exception | None) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
             self._stop_waiting()
-            self._stop_stall()
-            if self._ip is not None:
-                edge.closed(self._ip)
-                self._ip = None
-            super().connection_lost(exc)
 
-        def data_received(self, data: bytes) -> None:
-            if self._ip is None:
-                return
-            if self._head_timer is None and self.conn.their_state is h11.IDLE:
-                self._await_head()
-            super().data_received(data)
-            if self.conn.their_state is not h11.IDLE:
-                self._stop_waiting()
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        self._stop_waiting()
+        super().handle_websocket_upgrade(event)
 
-        def handle_websocket_upgrade(self, event: Any) -> None:
-            self._stop_waiting()
-            super().handle_websocket_upgrade(event)
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall_timer = self.loop.call_later(STALL_S, self.transport.abort)
 
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._stall_timer = self.loop.call_later(STALL_S, self.transport.abort)
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_stall()
 
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            self._stop_stall()
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_S, self.transport.abort)
 
-        def _await_head(self) -> None:
-            self._head_timer = self.loop.call_later(HEAD_S, self.transport.abort)
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
-        def _stop_waiting(self) -> None:
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-                self._head_timer = None
-
-        def _stop_stall(self) -> None:
-            if self._stall_timer is not None:
-                self._stall_timer.cancel()
-                self._stall_timer = None
-
-    return Bounded
-
-
-def _feed_protocol(edge: Edge) -> type[WebSocketsSansIOProtocol]:
-    """uvicorn's websocket, which a socket that was counted goes on with; it is counted until it closes."""
-
-    class Bounded(WebSocketsSansIOProtocol):
-        def connection_lost(self, exc: Exception | None) -> None:
-            edge.closed(self.client[0] if self.client else "")
-            super().connection_lost(exc)
-
-    return Bounded
+    def _stop_stall(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
 
 
 # -------------------------------------------------------------------------------------------------------- the application

@@ -2,20 +2,23 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 import websockets
 
-from gateway.config import Config, NiceHashConfig
+from gateway.config import Config, NiceHashConfig, ServerConfig
 from gateway.nicehash import http as http_module
 from gateway.nicehash.http import FEED_PATH, Edge
 from gateway.nicehash.routes import ROUTES
 from gateway.nicehash.service import BODY_BYTES_MAX
 from gateway.server import ListenError
+from tests.gateway.test_server import self_signed
 from tests.nicehash.venue import Venue
 
 WAIT_S = 10.0
@@ -51,8 +54,8 @@ class Running:
 
 
 @asynccontextmanager
-async def serving(tmp_path: Path, **limits: Any) -> AsyncIterator[Running]:
-    config = Config(nicehash=NiceHashConfig(enabled=True, port=0, **limits))
+async def serving(tmp_path: Path, server: ServerConfig | None = None, **limits: Any) -> AsyncIterator[Running]:
+    config = Config(server=server or ServerConfig(), nicehash=NiceHashConfig(enabled=True, port=0, **limits))
     venue = Venue(tmp_path, config)
     edge = Edge(venue.service, config, lambda: venue.stage.now_ns)
     await edge.start()
@@ -68,6 +71,11 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(WAIT_S):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+def open_sockets(running: Running) -> int:
+    assert running.edge.door is not None
+    return running.edge.door.open
 
 
 def is_error(answer: Any, code: int) -> bool:
@@ -210,15 +218,55 @@ async def test_requests_in_flight_are_bounded(tmp_path: Path) -> None:
         assert (await running.ask("GET", "/api/v2/time"))[0] == 200
 
 
-async def test_sockets_are_bounded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_sockets_are_bounded(tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """With the loop of the tests, and with that of the server: each closes sockets in its own way."""
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(bounded_sockets(tmp_path))
+
+
+async def bounded_sockets(tmp_path: Path) -> None:
     async with serving(tmp_path, connections_max=3, connections_per_ip_max=2) as running:
         held = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(2)]
+        await until(lambda: open_sockets(running) == 2)
         assert await quiet(running) == b"", "closed at once"
         held[0][1].close()
-        await until(lambda: sum(running.edge._sockets.values()) == 1)
+        await until(lambda: open_sockets(running) == 1)
         assert (await running.ask("GET", "/api/v2/time"))[0] == 200
+        async with feed(running):
+            await until(lambda: open_sockets(running) == 2)
+            assert await quiet(running) == b"", "the feed counts"
         held[1][1].close()
-        await until(lambda: not running.edge._sockets)
+        await until(lambda: not open_sockets(running))
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    monkeypatch.setattr(http_module, "HEAD_S", 0.3)
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(tls(tmp_path))
+
+
+async def tls(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    server = ServerConfig(tls_certificate=str(certificate), tls_key=str(key))
+    async with serving(tmp_path / "data", server=server) as running:
+        assert running.edge.url.startswith("https://")
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", running.port, ssl=ssl.create_default_context(cafile=str(certificate))
+        )
+        writer.write(b"GET /api/v2/time HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        async with asyncio.timeout(WAIT_S):
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        # Whoever does not finish the handshake, or knows nothing of one, is let go.
+        for sent in (b"", b"GET / HTTP/1.1\r\n\r\n"):
+            silent = await asyncio.open_connection("127.0.0.1", running.port)
+            silent[1].write(sent)
+            async with asyncio.timeout(WAIT_S):
+                await silent[0].read()
+            silent[1].close()
+        await until(lambda: not open_sockets(running))
 
 
 async def quiet(running: Running) -> bytes:
@@ -339,7 +387,7 @@ async def test_the_feed(tmp_path: Path) -> None:
                 "orderId": second["id"],
                 "price": "0.6",
             }
-        await until(lambda: not running.edge._feeds and not running.edge._sockets)
+        await until(lambda: not running.edge._feeds and not open_sockets(running))
         assert len(venue.service.feed) == 0
 
 
