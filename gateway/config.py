@@ -60,6 +60,19 @@ class ServerConfig(Section, frozen=True):
     """When the exchange stops, sockets that are logged in have so long to cancel what must not stay."""
 
 
+class NiceHashConfig(Section, frozen=True):
+    """NiceHash's API over the live markets, on a port of its own (docs/NICEHASH.md). Certificates, proxies and
+    ``allow_plain_remote`` are the server's."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Port = 8766
+    connections_max: Annotated[int, Meta(ge=1, le=100_000)] = 256
+    connections_per_ip_max: Positive = 64
+    requests_max: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    """Requests that may wait for their answer at a time."""
+
+
 class SessionConfig(Section, frozen=True):
     """What one connection may do, and for how long it may be silent."""
 
@@ -173,6 +186,7 @@ class Config(Section, frozen=True):
     """The whole file, one field per table."""
 
     server: ServerConfig = ServerConfig()
+    nicehash: NiceHashConfig = NiceHashConfig()
     session: SessionConfig = SessionConfig()
     rates: RateConfig = RateConfig()
     terms: TermsConfig = TermsConfig()
@@ -228,6 +242,13 @@ def check(config: Config) -> None:
             f"server.host: {server.host!r} is not loopback, and plain sockets would carry logins in the clear; "
             "set server.tls_certificate and server.tls_key, or server.allow_plain_remote = true"
         )
+    if config.nicehash.enabled and not (
+        server.tls_certificate or server.allow_plain_remote or is_loopback(config.nicehash.host)
+    ):
+        raise ConfigError(
+            f"nicehash.host: {config.nicehash.host!r} is not loopback, and plain sockets would show balances and orders to "
+            "everybody on the way; set server.tls_certificate and server.tls_key, or server.allow_plain_remote = true"
+        )
     terms = config.terms
     if 2 * terms.collar_bps * BPS > terms.bond_bps * (BPS - terms.collar_bps):
         most = terms.bond_bps * BPS // (2 * BPS + terms.bond_bps)
@@ -246,6 +267,16 @@ def check(config: Config) -> None:
             )
     if config.session.idle_ms <= config.session.heartbeat_ms:
         raise ConfigError("session.idle_ms: must be longer than session.heartbeat_ms")
+
+
+def client_address(peer: str, forwarded_for: str, proxies: frozenset[str]) -> str:
+    """The client's address: the peer's, or what a trusted proxy says last. One that names no address speaks for itself."""
+    peer = peer.removeprefix("::ffff:")  # IPv4, seen through a door that takes both
+    if peer in proxies:
+        named = forwarded_for.rpartition(",")[2].strip()
+        if is_address(named):
+            return named
+    return peer
 
 
 def is_address(text: str) -> bool:
@@ -282,6 +313,14 @@ connections_max = 10000
 connections_per_ip_max = 1000
 anonymous_per_ip_max = 64       # that have not logged in
 stop_ms = 1000                  # time to cancel orders between the announcement of a stop and the end
+
+[nicehash]                      # NiceHash's API over the live markets; TLS and proxies as for [server]
+enabled = false
+host = "127.0.0.1"
+port = 8766
+connections_max = 256
+connections_per_ip_max = 64
+requests_max = 64               # that wait for their answer at a time
 
 [session]
 heartbeat_ms = 5000

@@ -562,7 +562,7 @@ class AddKeyParams(Params):
 
     account: AccountId
     permissions: Annotated[list[Permission], Meta(min_length=1, max_length=6)]
-    kind: Literal["ed25519", "hmac"] = "ed25519"
+    kind: Literal["ed25519", "hmac", "nicehash"] = "ed25519"
     public_key: Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f]*\Z")] = ""
     ip_list: Annotated[list[Annotated[str, Meta(max_length=43)]], Meta(max_length=32)] = []
     label: Annotated[str, Meta(max_length=64)] = ""

@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway import wire
+from gateway.nicehash import ids
 from gateway.scale import MONEY
 from gateway.text import printable
 from gateway.wire import LiveMarketInfo, MarketInfo, Permission
@@ -402,6 +403,43 @@ def key_add(
     except HashpitError as error:
         fail(f"{error}; revoke {added.key.key} and try again")
     show(added.key, as_json, lambda: fields(f"key, in {out_file}", added.key))
+
+
+class NiceHashKey(msgspec.Struct):
+    """What a client of NiceHash's API is configured with."""
+
+    key: str
+    secret: str
+    organization: str
+
+
+@keys_app.command("nicehash")
+def key_nicehash(
+    account: Annotated[int, typer.Option(help="account that the key speaks for")],
+    permission: Annotated[list[str] | None, typer.Option(help="read, trade; several with commas; default: both")] = None,
+    ip: Annotated[list[str] | None, typer.Option(help="address or network it may be used from; may be given again")] = None,
+    label: Annotated[str, typer.Option(help="a note to find it by")] = "",
+    url: Url = DEFAULT_URL,
+    key: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key for NiceHash's API and print it: key, secret, organisation id. It is shown this once. Takes an admin key.
+
+    Example: hashpit key nicehash --account 100 --key data/admin.key
+    """
+    permissions = [one for many in permission or ["read,trade"] for one in many.split(",")]
+    for one in permissions:
+        if one not in ("read", "trade"):
+            fail(f"--permission {one}: NiceHash's API knows read and trade", 2)
+
+    async def work(client: Client) -> NiceHashKey:
+        added = await client.add_key(
+            account, cast(list[Permission], permissions), kind="nicehash", ip_list=ip or [], label=label
+        )
+        return NiceHashKey(added.key.key, added.secret, ids.to_uuid(ids.ORGANIZATION, account))
+
+    made = ask_with_key(url, key, work)
+    show(made, as_json, lambda: fields("key for NiceHash's API", made))
 
 
 @keys_app.command("list")

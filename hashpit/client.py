@@ -883,7 +883,7 @@ class Client:
         account: int,
         permissions: Sequence[wire.Permission],
         *,
-        kind: Literal["ed25519", "hmac"] = "ed25519",
+        kind: Literal["ed25519", "hmac", "nicehash"] = "ed25519",
         public_key: str = "",
         ip_list: Sequence[str] = (),
         label: str = "",

@@ -66,6 +66,10 @@ CONFIG: Final = (
 
 [server]
 host = "127.0.0.1"
+
+[nicehash]
+enabled = true
+port = 0
 """
     + "".join(
         f"""
@@ -134,6 +138,8 @@ class Server:
         self._port = port
         self._process: asyncio.subprocess.Process | None = None
         self.url = ""
+        self.nicehash_url = ""
+        """Of NiceHash's API, where the configuration turns it on."""
 
     async def __aenter__(self) -> "Server":
         with (self._data / LOG_FILE).open("ab") as log:
@@ -156,6 +162,8 @@ class Server:
             hint = " Is another server running? Choose another --port." if "cannot listen" in "".join(why) else ""
             raise DemoError(f"the server did not start: {''.join(why)} (see {self._data / LOG_FILE}){hint}")
         self.url = found[1]
+        nicehash = re.search(r"NiceHash's API (https?://\S+)", line)
+        self.nicehash_url = nicehash[1] if nicehash is not None else ""
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -436,12 +444,22 @@ async def watch(url: str, key: Key, board: Board) -> None:
 # ------------------------------------------------------------------------------------------------------------- the run
 
 
-def advice(url: str, data: Path, market: MarketInfo) -> str:
+def advice(url: str, data: Path, market: MarketInfo, nicehash_url: str, account: int) -> str:
     """What to type next."""
     command = program()
     options = "" if url.endswith(":8765/ws") else f" --url {url}"
     key = data / "you.key"
     bot = f"\n  {near(Path(sys.executable))} {BOT} {url} {key} {market.market}" if BOT.exists() else ""
+    admin = data / ADMIN_FILE
+    nicehash = (
+        f"""
+NiceHash's API is at {nicehash_url} (docs/NICEHASH.md); an account's key for it:
+
+  {command} key nicehash --account {account} --key {admin}{options}
+"""
+        if nicehash_url
+        else ""
+    )
     return f"""The exchange runs at {url}, its files are in {data}. In another terminal:
 
   {command} watch {market.market}{options}
@@ -451,7 +469,7 @@ def advice(url: str, data: Path, market: MarketInfo) -> str:
   {command} bid estimate {market.algorithm}-LIVE {market.reference_price} --limit 100 --budget 0.01{options}
   {command} orders --key {key}{options}
   {command} account show --key {key}{options}{bot}
-
+{nicehash}
 Ctrl-C stops it; the next `hashpit demo` goes on from here."""
 
 
@@ -483,7 +501,9 @@ async def run(data: Path, port: int = 0, seconds: float = 0, console: Console | 
             meters = await account(admin, data, "meter", ["meter", "read"], money=False)
             you = await account(admin, data, "you", ["trade", "read", "withdraw"])
             market = await first_market(admin)
-        console.print(advice(server.url, data, market), highlight=False, markup=False, soft_wrap=True)
+            mine = next(key.account for key in await admin.keys() if key.key == load(you).key)
+        told = advice(server.url, data, market, server.nicehash_url, mine)
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
         board = Board(console)
         try:
             async with asyncio.timeout(seconds or None), asyncio.TaskGroup() as tasks:
