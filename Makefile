@@ -9,6 +9,8 @@ AUDIT := .venv-audit
 AUDIT_INSTALLED := $(AUDIT)/installed
 FUZZ_INSTALLED := $(VENV)/installed-fuzz
 MUTATION_INSTALLED := $(VENV)/installed-mutation
+NICEHASH := .venv-nicehash
+NICEHASH_INSTALLED := $(NICEHASH)/installed
 
 # Directories that appear as the project grows.
 CODE := $(wildcard engine gateway hashpit bench scripts tests)
@@ -36,6 +38,7 @@ run: setup ## start a demo exchange with bots and a simulated meter
 
 .PHONY: test
 test: setup ## run all tests; with a compiled build, run its tests a second time from the plain sources
+	@$(MAKE) -s nicehash || echo "hashpit: NiceHash's client is not installed, its test will be skipped: \`make nicehash\` installs it, with a network"
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 	@if [ -n "$(TWICE)" ] && [ "$$($(BIN)/python -m hashpit.build)" = compiled ]; then \
 		echo "hashpit: once more from the plain sources: $(TWICE)"; \
@@ -88,6 +91,9 @@ fuzz: setup $(FUZZ_INSTALLED) ## fuzz every target for a minute; FUZZ_ARGS="sess
 mutants: setup $(MUTATION_INSTALLED) ## change the hot modules in small ways; MUTATION_ARGS=engine/book.py for one of them
 	@$(BIN)/python -m tests.mutation $(MUTATION_ARGS)
 
+.PHONY: nicehash
+nicehash: $(NICEHASH_INSTALLED) ## install NiceHash's own client for its test, in an environment of its own
+
 .PHONY: compile
 compile: $(INSTALLED) ## compile the hot modules now; fails without a C compiler
 	@$(BIN)/python setup.py -q hot --force
@@ -104,12 +110,13 @@ lock: ## resolve requirements*.in again and write the hashed locks
 		$$lock requirements-fuzz.in -c requirements-dev.txt -o requirements-fuzz.txt; \
 		$$lock requirements-mutation.in -c requirements-dev.txt -o requirements-mutation.txt; \
 		$$lock requirements-research.in -c requirements-dev.txt -o requirements-research.txt; \
-		$$lock requirements-audit.in -o requirements-audit.txt
+		$$lock requirements-audit.in -o requirements-audit.txt; \
+		$$lock requirements-nicehash.in -o requirements-nicehash.txt
 	@rm -rf $(VENV)-lock
 
 .PHONY: clean
 clean: ## remove everything that make and the tools made, .venv included
-	@rm -rf $(VENV) $(VENV)-lock $(AUDIT) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(VENV)-lock $(AUDIT) $(NICEHASH) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find $(CODE) -name __pycache__ -prune -exec rm -rf {} + -o \( -name '*.so' -o -name '*.pyd' \) -exec rm -f {} +
 
 # --- How setup gets there ---------------------------------------------------------------------------------------
@@ -139,6 +146,13 @@ $(AUDIT_INSTALLED): requirements-audit.txt requirements.txt
 	@$(PYTHON) -m venv --without-pip $(AUDIT)/runtime
 	@$(AUDIT)/bin/python -m pip --python $(AUDIT)/runtime/bin/python install -qq --disable-pip-version-check --require-hashes \
 		-r requirements.txt
+	@touch $@
+
+# NiceHash's own client, which a test runs against a server: it brings other versions of things along.
+$(NICEHASH_INSTALLED): requirements-nicehash.txt
+	@echo "hashpit: installing NiceHash's client"
+	@$(PYTHON) -m venv --clear $(NICEHASH)
+	@$(NICEHASH)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-nicehash.txt
 	@touch $@
 
 # What draws the plots; only `make bench` asks for it.

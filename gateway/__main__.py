@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 from msgspec.structs import replace
@@ -37,12 +37,15 @@ from gateway.exchange import Exchange, Taking
 from gateway.feeds import TICK_MS, Feeds
 from gateway.history import History
 from gateway.journal import JournalError
-from gateway.listings import Lister
+from gateway.listings import Lister, list_live, live_markets
 from gateway.ratelimit import MS_NS
 from gateway.recovery import Recovered, RecoveryError, Snapshotter, recover, show_progress
 from gateway.sequencer import EngineFailure, Overloaded, Sequencer, Stopped
 from gateway.server import HANDSHAKES_MAX, ListenError, Server
 from gateway.wire import Close
+
+if TYPE_CHECKING:
+    from gateway.nicehash.http import Edge
 
 FILES_SPARE: Final = 256
 """File descriptors for everything but sockets: journal, snapshots, logs, libraries."""
@@ -93,15 +96,25 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
 
     exchange = Exchange(engine, config, KeyStore(data_dir), feeds, journal.epoch, hashpit.__version__, history=history)
     server = Server(exchange, config.server, clock, sockets_max(config))
-    sequencer = Sequencer(engine, journal, clock, on_durable=exchange.publish, on_batch=server.flush, on_failure=end)
+    nicehash: Edge | None = None
+
+    def publish(entry: Entry, events: list[Event]) -> None:
+        exchange.publish(entry, events)
+        if nicehash is not None:
+            nicehash.service.publish(entry, events)
+
+    sequencer = Sequencer(engine, journal, clock, on_durable=publish, on_batch=server.flush, on_failure=end)
     feeds.start(engine, sequencer)
     exchange.start(sequencer)
+    if config.nicehash.enabled:
+        nicehash = nicehash_edge(exchange, config, clock)
     lister = Lister(
         config.listings,
         config.terms,
         engine.markets,
         lambda command, done: sequencer.submit(command, done=done),
     )
+    live = live_markets(config.live)
     snapshotter = Snapshotter(
         data_dir,
         journal,
@@ -137,6 +150,8 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
             feeds.tick(now_ns)
             exchange.tick(now_ns)
             server.tick(now_ns)
+            if nicehash is not None:
+                nicehash.service.tick(now_ns)
             collector.step()
             await asyncio.sleep(TICK_MS / 1_000)
 
@@ -146,21 +161,33 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
     try:
         sequencer.start()
         lister.run(clock())
+        list_live(live, {**engine.markets, **engine.live.markets}, lambda command, done: sequencer.submit(command, done=done))
         await sequencer.drain()
         # looks at everything once, 84 ms with a million orders: before anybody can be waiting
         collector.start()
         await server.start()
+        if nicehash is not None:
+            await nicehash.start()
         snapshotter.start()
         timekeeper = asyncio.create_task(keep_time())
         # A bug in what the clock drives must not leave an exchange that stands still.
         timekeeper.add_done_callback(lambda task: None if task.cancelled() else end(task.exception()))
+        http_url = nicehash.url if nicehash is not None else ""
         say(
             f"{server.url}  data {data_dir}  epoch {journal.epoch}  seq {engine.seq} ({replayed} replayed)  "
-            f"{build_kind()} build"
+            f"{build_kind()} build" + (f"  NiceHash's API {http_url}" if http_url else "")
         )
-        logger.info("started", url=server.url, epoch=journal.epoch, seq=engine.seq, replayed=replayed, build=build_kind())
-        if not engine.markets and not config.listings:
-            say("no market is listed: see [[listings]] in config.toml, or `hashpit market add`")
+        logger.info(
+            "started",
+            url=server.url,
+            nicehash=http_url,
+            epoch=journal.epoch,
+            seq=engine.seq,
+            replayed=replayed,
+            build=build_kind(),
+        )
+        if not engine.markets and not engine.live.markets and not config.listings:
+            say("no market is listed: see [[listings]] and [[live]] in config.toml, or `hashpit market add`")
         failure = await ended
         if failure is None:
             say("stopping")
@@ -178,6 +205,8 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
             timekeeper.cancel()
         await snapshotter.stop()
         server.stop_accepting()
+        if nicehash is not None:
+            await nicehash.stop()
         if failure is None:
             await server.close_all(Close.GOING_AWAY, "the exchange is stopping; connect again in a while")
         else:
@@ -192,6 +221,14 @@ async def serve(data_dir: Path, config: Config, recovered: Recovered, feeds: Fee
     say(f"stopped at seq {engine.seq}")
     logger.info("stopped", seq=engine.seq)
     return 0
+
+
+def nicehash_edge(exchange: Exchange, config: Config, clock: Callable[[], int]) -> "Edge":
+    """NiceHash's API; loaded only where it is wanted, for it brings an HTTP framework along."""
+    from gateway.nicehash.http import Edge
+    from gateway.nicehash.service import Service
+
+    return Edge(Service(exchange, clock()), config, clock)
 
 
 async def last_cancels(exchange: Exchange) -> None:
@@ -227,17 +264,18 @@ def stop_on_signals(end: Callable[[BaseException | None], None]) -> None:
 
 def sockets_max(config: Config) -> int:
     """How many sockets may be open at once: what the configuration wants, or what the system lets this process have."""
-    wanted = config.server.connections_max + HANDSHAKES_MAX + FILES_SPARE
+    spare = FILES_SPARE + (config.nicehash.connections_max if config.nicehash.enabled else 0)
+    wanted = config.server.connections_max + HANDSHAKES_MAX + spare
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return wanted - FILES_SPARE
+        return wanted - spare
     log.get("gateway").warning(
         "the limit of open files (ulimit -n) is lower than connections_max needs", limit=soft, wanted=wanted
     )
-    return max(soft - FILES_SPARE, 1)
+    return max(soft - spare, 1)
 
 
 def say(text: str) -> None:

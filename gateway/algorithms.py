@@ -32,6 +32,8 @@ class Algorithm(Struct, frozen=True, kw_only=True):
     """A plausible price, in BTC per speed unit per day: the price band's centre until there is a trade."""
     price_max: str
     qty_max: str
+    decrease_step: str
+    """By how much a live bid may go down at a time where the operator says nothing else: about 0.4 % of a plausible price."""
 
     def price(self) -> Scale:
         """Price text <-> ticks."""
@@ -68,6 +70,7 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {
             reference_price="0.00050000",
             price_max="1.00000000",
             qty_max="100000.000",
+            decrease_step="0.00000200",
         ),
         Algorithm(
             name="SCRYPT",
@@ -79,6 +82,7 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {
             reference_price="0.010000",
             price_max="20.000000",
             qty_max="1000.0000",
+            decrease_step="0.000040",
         ),
         Algorithm(
             name="KHEAVYHASH",
@@ -90,6 +94,7 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {
             reference_price="0.0018000",
             price_max="4.0000000",
             qty_max="10000.0000",
+            decrease_step="0.0000070",
         ),
         Algorithm(
             name="RANDOMX",
@@ -101,6 +106,7 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {
             reference_price="0.00033000",
             price_max="1.00000000",
             qty_max="100000.000",
+            decrease_step="0.00000130",
         ),
         Algorithm(
             name="ETCHASH",
@@ -112,6 +118,7 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {
             reference_price="0.007000",
             price_max="15.000000",
             qty_max="10000.0000",
+            decrease_step="0.000030",
         ),
         Algorithm(
             name="KAWPOW",
@@ -123,6 +130,7 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {
             reference_price="0.00006000",
             price_max="0.50000000",
             qty_max="100000.000",
+            decrease_step="0.00000024",
         ),
     )
 }

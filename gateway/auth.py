@@ -12,6 +12,7 @@ import hmac
 import ipaddress
 import os
 import secrets
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,8 @@ PERMISSIONS: Final[tuple[str, ...]] = get_args(Permission)
 _ED25519_HEX: Final = 128
 _HMAC_HEX: Final = 64
 
-KeyKind = Literal["ed25519", "hmac"]
+KeyKind = Literal["ed25519", "hmac", "nicehash"]
+"""``nicehash`` keys sign HTTP requests of NiceHash's API; they cannot log in."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -188,6 +190,19 @@ class KeyStore:
         signed = key._signed(kind, login_text(challenge, key_id, timestamp_us), raw)
         return known if signed and known is not None and known.stored.kind == kind else None
 
+    def signed_by(self, key_id: str, text: bytes, signature: str) -> Key | None:
+        """The ``nicehash`` key that signed ``text`` with HMAC-SHA256 (hex), or None. An unknown key costs the same work."""
+        if len(signature) != _HMAC_HEX:
+            return None
+        try:
+            raw = bytes.fromhex(signature)
+        except ValueError:
+            return None
+        known = self._keys.get(key_id)
+        key = known if known is not None and known.stored.kind == "nicehash" else _NOBODY
+        signed = key._signed("hmac", text, raw)
+        return known if signed and key is known else None
+
     # ---------------------------------------------------------------------------------------------------------- changes
 
     def add(
@@ -200,7 +215,8 @@ class KeyStore:
         label: str = "",
         created_us: int = 0,
     ) -> tuple[Key, str]:
-        """A new key under a new id, and its secret in hex (empty for Ed25519). The file is on disk before this returns.
+        """A new key under a new id, and its secret: hex, for ``nicehash`` two UUIDs on end, for Ed25519 nothing. The file is on
+        disk before this returns.
 
         Raises ValueError naming the field that is wrong, KeyStoreError when the files cannot be used.
         """
@@ -209,7 +225,7 @@ class KeyStore:
             if not _is_public_key(public_key):
                 raise ValueError("public_key: an Ed25519 public key is 64 hex digits")
         elif public_key:
-            raise ValueError("public_key: an hmac key has none")
+            raise ValueError("public_key: only an ed25519 key has one")
         for number, text in enumerate(ip_list):
             if _network(text) is None:
                 raise ValueError(f"ip_list[{number}]: {text!r} is neither an IP address nor a network such as 10.0.0.0/8")
@@ -217,13 +233,15 @@ class KeyStore:
             self.reload()
             if len(self._keys) >= KEYS_MAX:
                 raise KeyStoreError(f"{KEYS_FILE} holds at most {KEYS_MAX} keys")
-            if kind == "hmac":
-                secret = secrets.token_hex(SECRET_BYTES)
+            raw = b""
+            if kind != "ed25519":
+                secret = f"{uuid.uuid4()}{uuid.uuid4()}" if kind == "nicehash" else secrets.token_hex(SECRET_BYTES)
+                raw = secret.encode() if kind == "nicehash" else bytes.fromhex(secret)
                 # Where there are secrets already, a master key that is missing is lost, not yet to be made.
-                is_first = not any(key.stored.kind == "hmac" for key in self._keys.values())
-                sealed = self._master(make=is_first).encrypt(bytes.fromhex(secret)).decode()
+                is_first = all(key.stored.kind == "ed25519" for key in self._keys.values())
+                sealed = self._master(make=is_first).encrypt(raw).decode()
             stored = StoredKey(
-                key=f"k-{secrets.token_hex(8)}",
+                key=str(uuid.uuid4()) if kind == "nicehash" else f"k-{secrets.token_hex(8)}",
                 account=account,
                 kind=kind,
                 permissions=tuple(sorted(set(permissions), key=PERMISSIONS.index)),
@@ -233,7 +251,7 @@ class KeyStore:
                 label=label,
                 created_us=created_us,
             )
-            key = Key(stored, bytes.fromhex(secret))
+            key = Key(stored, raw)
             self._write([*(known.stored for known in self._keys.values()), stored])
             self._keys[stored.key] = key
         return key, secret
@@ -280,7 +298,7 @@ class KeyStore:
 
     def _key(self, stored: StoredKey) -> Key:
         secret = b""
-        if stored.kind == "hmac":
+        if stored.kind != "ed25519":
             try:
                 secret = self._master().decrypt(stored.sealed_secret.encode())
             except InvalidToken:

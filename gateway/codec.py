@@ -22,6 +22,8 @@ from gateway.wire import (
     OrderRef,
     OrderRequest,
     Params,
+    PlaceAskParams,
+    PlaceBidParams,
     PlaceParams,
     Request,
 )
@@ -32,6 +34,9 @@ DETAIL_CHARS_MAX: Final = 200
 ID_CHARACTERS: Final = "may have only the characters A-Za-z0-9._-"
 ENVELOPE_KEYS: Final = 4
 """jsonrpc, id, method, params."""
+
+NAMED: Final = (PlaceParams, OrderRef, PlaceBidParams, PlaceAskParams)
+"""Parameters that may carry a client order id."""
 
 P = TypeVar("P", bound=Params)
 
@@ -134,7 +139,7 @@ class Codec:
         try:
             params: P = decode(payload)
             self._refuse_repeated_params(payload)
-            named = params.client_order_id if isinstance(params, PlaceParams | OrderRef) else None
+            named = params.client_order_id if isinstance(params, NAMED) else None
             if named is not None and not is_client_order_id(named):
                 raise Malformed(ErrorCode.INVALID_PARAMS, ID_CHARACTERS, "params.client_order_id")
             return params

@@ -25,6 +25,7 @@ _ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9
 Positive = Annotated[int, Meta(ge=1, le=2**31)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Bps = Annotated[int, Meta(ge=0, le=10_000)]
+SpanS = Annotated[int, Meta(ge=0, le=400 * 86_400)]
 FeeBps = Annotated[int, Meta(ge=0, le=1_000)]
 
 
@@ -57,6 +58,19 @@ class ServerConfig(Section, frozen=True):
     """Sockets of one IP address that have not logged in."""
     stop_ms: Annotated[int, Meta(ge=0, le=60_000)] = 1_000
     """When the exchange stops, sockets that are logged in have so long to cancel what must not stay."""
+
+
+class NiceHashConfig(Section, frozen=True):
+    """NiceHash's API over the live markets, on a port of its own (docs/NICEHASH.md). Certificates, proxies and
+    ``allow_plain_remote`` are the server's."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Port = 8766
+    connections_max: Annotated[int, Meta(ge=1, le=100_000)] = 256
+    connections_per_ip_max: Positive = 64
+    requests_max: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    """Requests that may wait for their answer at a time."""
 
 
 class SessionConfig(Section, frozen=True):
@@ -115,6 +129,40 @@ class Listing(Section, frozen=True):
     """Trading ends this long before the period; default: 1 h for days, nothing for shorter ones."""
 
 
+class LiveListing(Section, frozen=True):
+    """A live market to list when the server starts, unless it is there. Empty numbers are the algorithm's own."""
+
+    algorithm: Annotated[str, Meta(min_length=1, max_length=24)]
+    market: str = ""
+    """Its name; default: the algorithm's with ``-LIVE``."""
+    pricing: Literal["pay_as_bid", "uniform"] = "pay_as_bid"
+    buyer_fee_bps: FeeBps = 20
+    seller_fee_bps: FeeBps = 10
+    placing_fee: str = "0"
+    """BTC for placing a bid, never returned."""
+    price_min: str = ""
+    price_max: str = ""
+    speed_min: str = ""
+    """Smallest limit of a bid and smallest speed of an ask; default: 100 lots."""
+    speed_max: str = ""
+    budget_min: str = "0.001"
+    """BTC; the smallest budget of a bid and the smallest refill."""
+    decrease_interval_s: SpanS = 600
+    """How long after its last change a bid's price may be lowered; 0: at once."""
+    decrease_step: str = ""
+    """By how much at most; 0: by any amount."""
+    lock_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 0
+    """How long after an edit a bid's price and limit stay as they are."""
+    life_s: Annotated[int, Meta(ge=1, le=400 * 86_400)] = 10 * 86_400
+    """How long a bid lives at most."""
+    slack_s: SpanS = 60
+    """How much unproven time of a running flow may still be made up for."""
+    grace_s: SpanS = 600
+    """How long after its end a flow's work may be reported."""
+    idle_s: SpanS = 300
+    """An ask whose flow proves no new work for longer than that ends; 0: never."""
+
+
 class SnapshotConfig(Section, frozen=True):
     """How often another process makes a snapshot. More often means a faster recovery."""
 
@@ -138,10 +186,12 @@ class Config(Section, frozen=True):
     """The whole file, one field per table."""
 
     server: ServerConfig = ServerConfig()
+    nicehash: NiceHashConfig = NiceHashConfig()
     session: SessionConfig = SessionConfig()
     rates: RateConfig = RateConfig()
     terms: TermsConfig = TermsConfig()
     listings: tuple[Listing, ...] = ()
+    live: tuple[LiveListing, ...] = ()
     snapshot: SnapshotConfig = SnapshotConfig()
     log: LogConfig = LogConfig()
 
@@ -192,6 +242,13 @@ def check(config: Config) -> None:
             f"server.host: {server.host!r} is not loopback, and plain sockets would carry logins in the clear; "
             "set server.tls_certificate and server.tls_key, or server.allow_plain_remote = true"
         )
+    if config.nicehash.enabled and not (
+        server.tls_certificate or server.allow_plain_remote or is_loopback(config.nicehash.host)
+    ):
+        raise ConfigError(
+            f"nicehash.host: {config.nicehash.host!r} is not loopback, and plain sockets would show balances and orders to "
+            "everybody on the way; set server.tls_certificate and server.tls_key, or server.allow_plain_remote = true"
+        )
     terms = config.terms
     if 2 * terms.collar_bps * BPS > terms.bond_bps * (BPS - terms.collar_bps):
         most = terms.bond_bps * BPS // (2 * BPS + terms.bond_bps)
@@ -210,6 +267,16 @@ def check(config: Config) -> None:
             )
     if config.session.idle_ms <= config.session.heartbeat_ms:
         raise ConfigError("session.idle_ms: must be longer than session.heartbeat_ms")
+
+
+def client_address(peer: str, forwarded_for: str, proxies: frozenset[str]) -> str:
+    """The client's address: the peer's, or what a trusted proxy says last. One that names no address speaks for itself."""
+    peer = peer.removeprefix("::ffff:")  # IPv4, seen through a door that takes both
+    if peer in proxies:
+        named = forwarded_for.rpartition(",")[2].strip()
+        if is_address(named):
+            return named
+    return peer
 
 
 def is_address(text: str) -> bool:
@@ -247,6 +314,14 @@ connections_per_ip_max = 1000
 anonymous_per_ip_max = 64       # that have not logged in
 stop_ms = 1000                  # time to cancel orders between the announcement of a stop and the end
 
+[nicehash]                      # NiceHash's API over the live markets; TLS and proxies as for [server]
+enabled = false
+host = "127.0.0.1"
+port = 8766
+connections_max = 256
+connections_per_ip_max = 64
+requests_max = 64               # that wait for their answer at a time
+
 [session]
 heartbeat_ms = 5000
 idle_ms = 60000                 # silent for so long: closed
@@ -283,5 +358,22 @@ level = "info"
 # algorithm = "SHA256"
 # length_s = 86400
 # ahead = 7
+
+# Live markets: hashrate from now until either side stops. What is left out is as shown, or the algorithm's own.
+# [[live]]
+# algorithm = "SHA256"
+# market = "SHA256-LIVE"
+# pricing = "pay_as_bid"          # or "uniform": everybody pays the marginal price
+# buyer_fee_bps = 20
+# seller_fee_bps = 10
+# placing_fee = "0"               # BTC per bid
+# budget_min = "0.001"            # BTC
+# decrease_interval_s = 600       # a bid's price goes down at most once in this time
+# decrease_step = "0.00000200"    # and by at most this
+# lock_ms = 0                     # price and limit stay for this long after an edit
+# life_s = 864000
+# slack_s = 60
+# grace_s = 600
+# idle_s = 300
 """
 """What ``hashpit init`` writes: every default, spelt out."""

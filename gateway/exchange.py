@@ -12,9 +12,10 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final, Protocol
 
-from engine.commands import Command, Entry, ListMarket
+from engine.commands import Command, Entry, ListLive, ListMarket
 from engine.core import Engine
 from engine.events import Event
+from engine.types import LiveSpec, MarketSpec
 from gateway import log
 from gateway.auth import Key, KeyStore, KeyStoreError, address_group, new_challenge
 from gateway.channels.base import Terms
@@ -95,7 +96,7 @@ class Exchange:
 
         keys.on_revoked = self._key_revoked
         self.history.start(engine)
-        for symbol in engine.markets:
+        for symbol in [*engine.markets, *engine.live.markets]:
             self.terms(symbol)
 
     def start(self, sequencer: Sequencer) -> None:
@@ -104,9 +105,10 @@ class Exchange:
 
     def publish(self, entry: Entry, events: list[Event]) -> None:
         """An entry is durable: the projections learn of it. The sequencer's ``on_durable``."""
-        if type(entry.command) is ListMarket:
+        command = entry.command
+        if type(command) is ListMarket or type(command) is ListLive:
             # Known from now on, even if nobody asks before it is gone.
-            self.terms(entry.command.spec.symbol)
+            self.terms(command.spec.symbol)
         self.history.publish(events)
         self.feeds.publish(entry, events)
 
@@ -141,12 +143,19 @@ class Exchange:
         """A market's specification and number formats; None for one that never was (or was settled long ago)."""
         known = self._terms.get(market)
         listed = self.engine.markets.get(market)
-        if listed is None or (known is not None and known.spec is listed.spec):
-            return known
+        if listed is not None:
+            return known if known is not None and known.spec is listed.spec else self._learn(market, listed.spec)
+        live = self.engine.live.markets.get(market)
+        if live is not None:
+            return known if known is not None and known.spec is live.spec else self._learn(market, live.spec)
+        return known
+
+    def _learn(self, market: str, spec: MarketSpec | LiveSpec) -> Terms:
         if len(self._terms) >= TERMS_MAX:
-            settled = next(symbol for symbol in self._terms if symbol not in self.engine.markets)
+            listed, live = self.engine.markets, self.engine.live.markets
+            settled = next(symbol for symbol in self._terms if symbol not in listed and symbol not in live)
             del self._terms[settled]
-        terms = self._terms[market] = Terms(listed.spec)
+        terms = self._terms[market] = Terms(spec)
         return terms
 
     def _reload_keys(self) -> None:

@@ -16,8 +16,20 @@ from engine.core import Engine
 from engine.events import (
     Accepted,
     Amended,
+    AskAmended,
+    AskEnded,
+    AskPlaced,
+    BidAmended,
+    BidEnded,
+    BidPlaced,
+    BidResumed,
+    BidStopped,
     Canceled,
     Event,
+    FlowChanged,
+    FlowPaid,
+    IndexSet,
+    LiveListed,
     MarketListed,
     MarketStateChanged,
     Reduced,
@@ -27,6 +39,8 @@ from engine.types import MarketState
 from gateway.channels.account import AccountChannel, Accounts, FactLimits, Reads
 from gateway.channels.base import Channel, Subscriber, Subscriptions, Terms
 from gateway.channels.book import BookChannel, ConflatedBookChannel, Depth
+from gateway.channels.live import FlowsChannel, LiveBookChannel, LiveDepth
+from gateway.channels.live_ticker import LiveTickerChannel
 from gateway.channels.status import ServerState, StatusChannel
 from gateway.channels.ticker import MINUTE_NS, TickerChannel
 from gateway.channels.trades import TradesChannel
@@ -36,6 +50,21 @@ TICK_MS: Final = 100
 
 BOOK_EVENTS: Final = (Accepted, Trade, Canceled, Reduced, Amended)
 """Events that may change a book."""
+
+LIVE_EVENTS: Final = (
+    FlowChanged,
+    FlowPaid,
+    BidAmended,
+    BidPlaced,
+    BidEnded,
+    BidStopped,
+    BidResumed,
+    AskPlaced,
+    AskAmended,
+    AskEnded,
+    IndexSet,
+)
+"""Events that the channels of a live market show."""
 
 
 class MarketChannels:
@@ -72,6 +101,43 @@ class MarketChannels:
             self.ticker.trades(trades)
 
 
+class LiveChannels:
+    """One live market's projection and its channels."""
+
+    __slots__ = ("depth", "flows", "live", "terms", "ticker")
+
+    def __init__(self, terms: Terms, subscriptions: Subscriptions) -> None:
+        symbol = terms.spec.symbol
+        self.terms = terms
+        self.depth = LiveDepth(terms)
+        self.live = LiveBookChannel(f"live.{symbol}", self.depth, subscriptions)
+        self.flows = FlowsChannel(f"flows.{symbol}", terms, subscriptions)
+        self.ticker = LiveTickerChannel(f"ticker.{symbol}", self.depth, subscriptions)
+
+    def all(self) -> Iterator[Channel]:
+        yield from (self.live, self.flows, self.ticker)
+
+    def publish(self, events: list[Event], ts_ns: int) -> None:
+        """The events of one entry that concern this market."""
+        starts: list[FlowChanged] = []
+        payments: list[FlowPaid] = []
+        for event in events:
+            if type(event) is FlowPaid:
+                payments.append(event)
+                continue
+            self.depth.apply(event)
+            if type(event) is FlowChanged and not event.old_speed and event.speed:
+                starts.append(event)
+        changes = self.depth.take_changes()
+        if changes.any():
+            self.live.changed(changes, ts_ns)
+        if starts:
+            self.flows.started(starts, ts_ns)
+        if payments:
+            self.ticker.paid(payments, ts_ns)
+        self.ticker.touched()
+
+
 class Feeds:
     """All channels. Before ``start`` it only remembers what ``load`` gives it."""
 
@@ -80,6 +146,7 @@ class Feeds:
         self._limits = limits if limits is not None else FactLimits()
         self._subscriptions = Subscriptions()
         self._markets: dict[str, MarketChannels] = {}
+        self._live: dict[str, LiveChannels] = {}
         # Every channel but those of accounts, by name.
         self._public: dict[str, Channel] = {}
         # Of the markets that are listed; the channels read it.
@@ -106,6 +173,9 @@ class Feeds:
             channels.depth.bids.load(market.book.bids_best_first())
             channels.depth.asks.load(market.book.asks_best_first())
             self._status.load(market.spec, market.state)
+        for live in engine.live.markets.values():
+            self._open_live(Terms(live.spec)).depth.load(live)
+            self._status.load(live.spec, live.state)
         self._accounts = Accounts(engine, reads, self._terms, self._subscriptions, self._limits)
         loaded = [(ts_ns, event) for ts_ns, events in self._loaded for event in events]
         trades: dict[str, list[Trade]] = {symbol: [] for symbol in self._markets}
@@ -116,12 +186,32 @@ class Feeds:
             elif type(event) is MarketListed and event.spec.symbol in trades:
                 # What traded under this name before was another market.
                 trades[event.spec.symbol].clear()
+        self._load_live(loaded[-self._limits.all_max :])
         for symbol, mine in trades.items():
             if mine:
                 self._markets[symbol].trades.load(mine)
                 self._markets[symbol].ticker.trades(mine)
                 self._touched[symbol] = None
         self._loaded.clear()
+
+    def _load_live(self, loaded: list[tuple[int, Event]]) -> None:
+        """What the channels of live markets remember of the time before the start: flows that started, and payments."""
+        starts: dict[str, list[FlowChanged]] = {symbol: [] for symbol in self._live}
+        payments: dict[str, list[tuple[int, FlowPaid]]] = {symbol: [] for symbol in self._live}
+        for ts_ns, event in loaded:
+            if type(event) is FlowChanged and event.market in starts:
+                if not event.old_speed and event.speed:
+                    starts[event.market].append(event)
+            elif type(event) is FlowPaid and event.market in payments:
+                payments[event.market].append((ts_ns, event))
+            elif type(event) is LiveListed and event.spec.symbol in starts:
+                starts[event.spec.symbol].clear()
+                payments[event.spec.symbol].clear()
+        for symbol, channels in self._live.items():
+            channels.flows.load(starts[symbol])
+            for ts_ns, paid in payments[symbol]:
+                channels.ticker.paid([paid], ts_ns)
+                self._touched[symbol] = None
 
     # -------------------------------------------------------------------------------------------------------- publish
 
@@ -148,16 +238,27 @@ class Feeds:
                 self._status.apply(event, ts_ns)
             elif isinstance(event, MarketStateChanged):
                 self._status.apply(event, ts_ns)
+                if event.market in self._live:
+                    by_market.setdefault(event.market, []).append(event)
                 if event.state is MarketState.SETTLED:
                     # One entry may do all of it: cancel, settle, and list the same symbol anew.
                     self._publish_market(event.market, by_market.pop(event.market, []), ts_ns)
                     self._close(event.market, ts_ns)
+            elif isinstance(event, LIVE_EVENTS):
+                if not (isinstance(event, BidPlaced | AskPlaced) and event.repeat):
+                    by_market.setdefault(event.market, []).append(event)
+            elif isinstance(event, LiveListed):
+                self._open_live(Terms(event.spec))
+                self._status.apply(event, ts_ns)
         for symbol, mine in by_market.items():
             self._publish_market(symbol, mine, ts_ns)
 
     def _publish_market(self, symbol: str, events: list[Event], ts_ns: int) -> None:
         if events:
-            self._markets[symbol].publish(events, ts_ns)
+            if symbol in self._live:
+                self._live[symbol].publish(events, ts_ns)
+            else:
+                self._markets[symbol].publish(events, ts_ns)
             self._touched[symbol] = None
 
     def tick(self, now_ns: int) -> None:
@@ -167,12 +268,16 @@ class Feeds:
             if channels := self._markets.get(symbol):
                 channels.book_100ms.tick(now_ns)
                 channels.ticker.tick(now_ns)
+            elif live := self._live.get(symbol):
+                live.ticker.tick(now_ns)
         minute = now_ns // MINUTE_NS
         if minute != self._minute:
-            # Trades may have left the 24 hours of any ticker.
+            # Trades and payments may have left the windows of any ticker.
             self._minute = minute
             for channels in self._markets.values():
                 channels.ticker.tick(now_ns)
+            for live in self._live.values():
+                live.ticker.tick(now_ns)
         for channel in [*self._subscriptions.behind]:
             channel.catch_up(now_ns)
 
@@ -201,6 +306,10 @@ class Feeds:
         """A market's trades; raises KeyError for an unknown market."""
         return self._markets[symbol].trades
 
+    def live(self, symbol: str) -> LiveDepth:
+        """A live market's levels; raises KeyError for an unknown market."""
+        return self._live[symbol].depth
+
     def remove(self, subscriber: Subscriber) -> None:
         """End all subscriptions of a socket that is gone or logged out."""
         for channel in [*self._subscriptions.of.get(subscriber, {}).values()]:
@@ -225,8 +334,17 @@ class Feeds:
             self._public[channel.name] = channel
         return channels
 
+    def _open_live(self, terms: Terms) -> LiveChannels:
+        channels = LiveChannels(terms, self._subscriptions)
+        self._live[terms.spec.symbol] = channels
+        self._terms[terms.spec.symbol] = terms
+        for channel in channels.all():
+            self._public[channel.name] = channel
+        return channels
+
     def _close(self, symbol: str, ts_ns: int) -> None:
-        for channel in self._markets.pop(symbol).all():
+        channels = self._live.pop(symbol).all() if symbol in self._live else self._markets.pop(symbol).all()
+        for channel in channels:
             channel.close("settled", ts_ns)
             del self._public[channel.name]
         del self._terms[symbol]

@@ -1,4 +1,4 @@
-"""Dated markets: the terms of one, and the lister that keeps the next periods listed.
+"""The terms of markets, and who lists them: the lister the next periods of dated markets, the start the live ones.
 
 Symbols say the period, in UTC: a whole day ``SHA256-20261124``, a whole hour ``SHA256-20261124T15``, anything else its start
 and length, ``SHA256-20261124T1505-5M`` (``M`` minutes, ``H`` hours, ``D`` days).
@@ -10,19 +10,26 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from engine.commands import Entry, ListMarket
+from engine.commands import Entry, ListLive, ListMarket
 from engine.events import Event, Rejected
-from engine.limits import BPS, DAY_SECONDS, SECOND_NS
+from engine.limits import BPS, DAY_SECONDS, SECOND_NS, Limits
+from engine.markets.live import LIVE_RULES, broken_live_rule
 from engine.rejects import describe
-from engine.types import MarketSpec
+from engine.types import LiveSpec, MarketSpec, Pricing
 from gateway import log
 from gateway.algorithms import ALGORITHMS, Algorithm
-from gateway.config import ConfigError, Listing, TermsConfig
+from gateway.config import ConfigError, Listing, LiveListing, TermsConfig
+from gateway.scale import MONEY, Scale
 
 HOUR_SECONDS: Final = 3_600
 MINUTE_SECONDS: Final = 60
 GRACE_SECONDS_MIN: Final = 60
 GRACE_SECONDS_MAX: Final = HOUR_SECONDS
+LIVE_SPEED_MIN_LOTS: Final = 100
+"""Smallest limit and speed of a live market where the operator says nothing else."""
+LIVE_RULE_FIELDS: Final = {1: "market", 6: "price_min", 7: "speed_min", 8: "budget_min", 9: "placing_fee", 10: "decrease_step"}
+"""The field to blame for each rule of LIVE_RULES that a listing can break."""
+MS_NS: Final = 1_000_000
 RETRY_NS: Final = 60 * SECOND_NS
 """After the engine refused to list a market, nothing is submitted for this long."""
 
@@ -186,6 +193,84 @@ class Lister:
                 assert isinstance(entry.command, ListMarket)
                 name = entry.command.spec.symbol
                 self._log.warning("market not listed", market=name, reason=describe(event.code, event.bound))
+
+
+def live_market(listing: LiveListing) -> LiveSpec:
+    """The terms of a live market. Raises ValueError, naming the field, for numbers that no market can have."""
+    row = ALGORITHMS.get(listing.algorithm)
+    if row is None:
+        raise ValueError(f"algorithm: {listing.algorithm!r} is none of {', '.join(ALGORITHMS)}")
+    price, qty = row.price(), row.qty()
+    spec = LiveSpec(
+        symbol=listing.market or f"{row.name}-LIVE",
+        algorithm=row.name,
+        speed_unit=row.speed_unit,
+        tick_size=row.tick_size,
+        lot_size=row.lot_size,
+        tick_lot_msat=row.tick_lot_msat(),
+        lot_hashrate=row.lot_hashrate(),
+        price_min=_steps(price, listing.price_min, "price_min") if listing.price_min else 1,
+        price_max=_steps(price, listing.price_max or row.price_max, "price_max"),
+        speed_min=_steps(qty, listing.speed_min, "speed_min") if listing.speed_min else LIVE_SPEED_MIN_LOTS,
+        speed_max=_steps(qty, listing.speed_max or row.qty_max, "speed_max"),
+        budget_min=_steps(MONEY, listing.budget_min, "budget_min"),
+        pricing=Pricing[listing.pricing.upper()],
+        buyer_fee_bps=listing.buyer_fee_bps,
+        seller_fee_bps=listing.seller_fee_bps,
+        placing_fee=_steps(MONEY, listing.placing_fee, "placing_fee"),
+        decrease_interval_ns=listing.decrease_interval_s * SECOND_NS,
+        decrease_step=_steps(price, listing.decrease_step or row.decrease_step, "decrease_step"),
+        lock_ns=listing.lock_ms * MS_NS,
+        life_ns=listing.life_s * SECOND_NS,
+        slack_ns=listing.slack_s * SECOND_NS,
+        grace_ns=listing.grace_s * SECOND_NS,
+        idle_ns=listing.idle_s * SECOND_NS,
+    )
+    broken = broken_live_rule(spec, Limits())
+    if broken:
+        raise ValueError(f"{LIVE_RULE_FIELDS[broken]}: {LIVE_RULES[broken - 1]}")
+    return spec
+
+
+def _steps(scale: Scale, text: str, field: str) -> int:
+    try:
+        return scale.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from None
+
+
+def live_markets(listings: Sequence[LiveListing]) -> list[LiveSpec]:
+    """The terms of the configured live markets. Raises ConfigError naming the one that cannot be."""
+    specs: dict[str, LiveSpec] = {}
+    for number, listing in enumerate(listings):
+        try:
+            spec = live_market(listing)
+        except ValueError as error:
+            raise ConfigError(f"live[{number}].{error}") from error
+        if spec.symbol in specs:
+            raise ConfigError(f"live[{number}].market: {spec.symbol} is there twice")
+        specs[spec.symbol] = spec
+    return [*specs.values()]
+
+
+def list_live(
+    specs: Sequence[LiveSpec],
+    listed: Mapping[str, object],
+    submit: Callable[[ListLive, Callable[[Entry, list[Event]], None]], object],
+) -> int:
+    """List the live markets that are not there; returns how many. One that is keeps the terms that it was listed with."""
+    missing = [spec for spec in specs if spec.symbol not in listed]
+
+    def answered(entry: Entry, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Rejected):
+                assert isinstance(entry.command, ListLive)
+                name, reason = entry.command.spec.symbol, describe(event.code, event.bound)
+                log.get("listings").warning("market not listed", market=name, reason=reason)
+
+    for spec in missing:
+        submit(ListLive(spec), answered)
+    return len(missing)
 
 
 def upcoming(listing: Listing, now_ns: int) -> list[int]:

@@ -10,14 +10,13 @@ is a Canceled with the reason that the command gives.
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Literal, NamedTuple
 
-from engine.accounts import Account, Order
+from engine.accounts import Order
 from engine.commands import (
     Amend,
     Cancel,
     CancelAll,
-    Command,
     CreateAccount,
     Deposit,
     Entry,
@@ -33,7 +32,9 @@ from engine.events import (
     Accepted,
     AccountCreated,
     Amended,
+    AskEnded,
     BalanceChanged,
+    BidEnded,
     Canceled,
     DeliverySettled,
     DeliveryUpdated,
@@ -46,23 +47,39 @@ from engine.rejects import RejectCode
 from engine.types import (
     CancelReason,
     DeliveryState,
+    EndReason,
     MarketState,
     OrderType,
     PostOnly,
     TimeInForce,
 )
-from gateway import log, wire
+from gateway import live_methods, log, wire
 from gateway.algorithms import ALGORITHMS
+from gateway.answering import (
+    Answer,
+    Invalid,
+    answer_from,
+    closed_view,
+    later,
+    market_settled,
+    named_order,
+    own_account,
+    parse,
+    read,
+    reject_order,
+    rejection,
+    submit,
+    terms_of,
+    used_before,
+)
 from gateway.auth import Key, KeyStoreError, address_group, in_window
 from gateway.calls import Call, Caller
 from gateway.channels.base import Channel, Terms
-from gateway.exchange import Taking
 from gateway.listings import dated_market
-from gateway.records import ClosedOrder
-from gateway.scale import MONEY, Scale
+from gateway.scale import MONEY
 from gateway.sequencer import Overloaded, Stopped
 from gateway.views import (
-    accepted_view,
+    any_market_info,
     balance_view,
     book_view,
     delivery_view,
@@ -72,7 +89,6 @@ from gateway.views import (
     micros,
     order_view,
     position_view,
-    reject_error,
 )
 from gateway.wire import ErrorCode, Params
 
@@ -93,93 +109,6 @@ TIMES_IN_FORCE: Final = {name: member for member, name in wire.TIME_IN_FORCE.ite
 POST_ONLY_MODES: Final = {name: member for member, name in wire.POST_ONLY.items()}
 PREVENTIONS: Final = {name: member for member, name in wire.SELF_TRADE_PREVENTION.items()}
 MARKET_STATES: Final = {name: member for member, name in wire.MARKET_STATE.items()}
-
-
-class _Invalid(Exception):
-    """A parameter that cannot be used: field and sentence."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-# ---------------------------------------------------------------------------------------------------------------- helpers
-
-Answer = Callable[[Entry, list[Event]], None]
-E = TypeVar("E")
-
-
-def _submit(call: Call, command: Command, deadline_us: int | None, answer: Answer) -> None:
-    """Sequence a command; ``answer`` makes the reply once it is durable."""
-    taking = call.exchange.taking
-    if taking is Taking.NONE or (taking is Taking.CANCELS and not isinstance(command, Cancel | CancelAll)):
-        call.error(ErrorCode.SHUTTING_DOWN, "shutting_down", "the exchange is shutting down")
-        return
-    try:
-        call.exchange.sequencer.submit(command, deadline_us * 1_000 if deadline_us else 0, answer)
-    except (Overloaded, Stopped) as problem:
-        call.stopped(problem)
-
-
-def _read(call: Call, value: Any) -> None:
-    """Answer with what was read from the engine just now."""
-    _later(call, lambda: call.result(value))
-
-
-def _later(call: Call, answer: Callable[[], None]) -> None:
-    """Answer once everything that happened up to now is durable and published."""
-    try:
-        call.exchange.sequencer.after_durable(answer)
-    except (Overloaded, Stopped) as problem:
-        call.stopped(problem)
-
-
-def _rejected(events: list[Event]) -> Rejected | None:
-    """The command's refusal, if it was refused."""
-    for event in events:
-        if isinstance(event, Rejected):
-            return event
-    return None
-
-
-def _answer_from(call: Call, kind: type[E], view: Callable[[E], Any]) -> Answer:
-    """Answer with the command's one event, which is of ``kind`` or a refusal; due work comes before it."""
-
-    def answer(entry: Entry, events: list[Event]) -> None:
-        event = events[-1]
-        if isinstance(event, Rejected):
-            call.reject(event)
-            return
-        assert isinstance(event, kind), f"entry {entry.seq}: neither {kind.__name__} nor Rejected"
-        call.result(view(event))
-
-    return answer
-
-
-def _terms(call: Call, market: str) -> Terms:
-    """Number formats of a market that exists."""
-    terms = call.exchange.terms(market)
-    assert terms is not None, market
-    return terms
-
-
-def _parse(scale: Scale, text: str, field: str) -> int:
-    try:
-        return scale.parse(text)
-    except ValueError as problem:
-        raise _Invalid(field, str(problem)) from None
-
-
-def _own_account(call: Call) -> Account:
-    """The caller's account; login made sure that it exists."""
-    return call.exchange.engine.accounts[call.caller.account]
-
-
-def _named(params: wire.OrderRef) -> tuple[int, str]:
-    """Which order is meant, as ``(order_id, client_order_id)``, one of them empty."""
-    if (params.order_id is None) == (params.client_order_id is None):
-        raise _Invalid("order_id", "give either order_id or client_order_id")
-    return params.order_id or 0, params.client_order_id or ""
 
 
 # ----------------------------------------------------------------------------------------------------------------- public
@@ -209,17 +138,19 @@ def _info(call: Call, params: wire.NoParams) -> None:
 
 
 def _markets(call: Call, params: wire.NoParams) -> None:
-    listed = sorted(call.exchange.engine.markets.items())
-    _read(call, [market_info(market.spec, market.state, _terms(call, symbol)) for symbol, market in listed])
+    engine = call.exchange.engine
+    infos = [any_market_info(market.spec, market.state, terms_of(call, symbol)) for symbol, market in engine.markets.items()]
+    infos += [any_market_info(live.spec, live.state, terms_of(call, symbol)) for symbol, live in engine.live.markets.items()]
+    read(call, sorted(infos, key=lambda info: info.market))
 
 
 def _book(call: Call, params: wire.BookParams) -> None:
     market = call.exchange.engine.markets.get(params.market)
     if market is None:
-        call.deny(RejectCode.MARKET_UNKNOWN)
+        call.deny(_not_dated(call, params.market))
         return
     bids, asks = market.book.bids_best_first(), market.book.asks_best_first()
-    _read(call, book_view(bids, asks, _terms(call, params.market), params.depth))
+    read(call, book_view(bids, asks, terms_of(call, params.market), params.depth))
 
 
 def _trades(call: Call, params: wire.TradesParams) -> None:
@@ -227,11 +158,16 @@ def _trades(call: Call, params: wire.TradesParams) -> None:
         try:
             channel = call.exchange.feeds.trades(params.market)
         except KeyError:
-            call.deny(RejectCode.MARKET_UNKNOWN)
+            call.deny(_not_dated(call, params.market))
         else:
             call.result(channel.recent(params.limit))
 
-    _later(call, answer)
+    later(call, answer)
+
+
+def _not_dated(call: Call, market: str) -> RejectCode:
+    """Why there is no dated market of that name."""
+    return RejectCode.MARKET_KIND_WRONG if market in call.exchange.engine.live.markets else RejectCode.MARKET_UNKNOWN
 
 
 def _heartbeat(call: Call, params: wire.NoParams) -> None:
@@ -311,7 +247,7 @@ def _place(call: Call, params: wire.PlaceParams) -> None:
             return
         price = 0
     else:
-        price = _parse(terms.price, params.price, "price")
+        price = parse(terms.price, params.price, "price")
     if params.time_in_force is not None:
         time_in_force = TIMES_IN_FORCE[params.time_in_force]
     else:
@@ -322,7 +258,7 @@ def _place(call: Call, params: wire.PlaceParams) -> None:
         SIDES[params.side],
         order_type,
         price,
-        _parse(terms.qty, params.qty, "qty"),
+        parse(terms.qty, params.qty, "qty"),
         time_in_force,
         POST_ONLY_MODES[params.post_only],
         params.reduce_only,
@@ -345,9 +281,9 @@ def _place(call: Call, params: wire.PlaceParams) -> None:
                 assert isinstance(event, Rejected)
                 call.reject(event, terms)
                 return
-        raise AssertionError(f"entry {entry.seq}: neither accepted nor rejected")
+        assert used_before(call, events), f"entry {entry.seq}: neither accepted nor rejected"
 
-    _submit(call, command, params.deadline_us, answer)
+    submit(call, command, params.deadline_us, answer)
 
 
 def _only_quotes(call: Call) -> bool:
@@ -369,8 +305,7 @@ def _placed_before(call: Call, accepted: Accepted) -> None:
     """Give the first answer again, without its fills. An order that did not rest ended as it still is."""
     terms = call.exchange.terms(accepted.market)
     if terms is None:
-        message = "placed before, in a market that was settled before the server started: its numbers cannot be shown"
-        call.error(ErrorCode.NOT_FOUND, "market_settled", message, "params.client_order_id", repeat=True)
+        market_settled(call)
         return
     status = "open"
     if not accepted.resting_qty:
@@ -406,7 +341,7 @@ def _fills_of(order_id: int, events: list[Event], at: int, terms: Terms) -> list
 
 
 def _amend(call: Call, params: wire.AmendParams) -> None:
-    order_id, client_order_id = _named(params)
+    order_id, client_order_id = named_order(params)
     exchange, account = call.exchange, call.caller.account
     order = _open_order(call, order_id, client_order_id)
     if order is not None and order.post_only is PostOnly.OFF and _only_quotes(call):
@@ -415,25 +350,25 @@ def _amend(call: Call, params: wire.AmendParams) -> None:
     price = qty = 0
     if terms is not None:
         if params.price is not None:
-            price = _parse(terms.price, params.price, "price") or BELOW_ALL
+            price = parse(terms.price, params.price, "price") or BELOW_ALL
         if params.qty is not None:
-            qty = _parse(terms.qty, params.qty, "qty") or BELOW_ALL
+            qty = parse(terms.qty, params.qty, "qty") or BELOW_ALL
     # Without an open order the engine refuses, whatever the numbers are.
 
     def answer(entry: Entry, events: list[Event]) -> None:
         for at, event in enumerate(events):
             if isinstance(event, Amended):
-                call.result(_amended(event, entry, events, at, _terms(call, event.market)))
+                call.result(_amended(event, entry, events, at, terms_of(call, event.market)))
                 return
             if isinstance(event, Canceled) and event.reason is CancelReason.AMENDED:
-                call.result(_amended_away(event, entry, _terms(call, event.market)))
+                call.result(_amended_away(event, entry, terms_of(call, event.market)))
                 return
             if isinstance(event, Rejected):
-                _reject_order(call, event, terms)
+                reject_order(call, event, terms)
                 return
         raise AssertionError(f"entry {entry.seq}: neither amended nor rejected")
 
-    _submit(call, Amend(account, order_id, client_order_id, price, qty), params.deadline_us, answer)
+    submit(call, Amend(account, order_id, client_order_id, price, qty), params.deadline_us, answer)
 
 
 def _amended(event: Amended, entry: Entry, events: list[Event], at: int, terms: Terms) -> wire.OrderResult:
@@ -473,33 +408,20 @@ def _amended_away(event: Canceled, entry: Entry, terms: Terms) -> wire.OrderResu
 
 def _open_order(call: Call, order_id: int, client_order_id: str) -> Order | None:
     """The caller's open order of that id or client order id."""
-    account = _own_account(call)
+    account = own_account(call)
     if order_id:
         return account.orders.get(order_id)
     outcome = account.outcomes.get(client_order_id)
     return account.orders.get(outcome.order_id) if isinstance(outcome, Order) else None
 
 
-def _reject_order(call: Call, rejected: Rejected, terms: Terms | None) -> None:
-    """The engine's refusal of a cancel or amend; for an order that is closed, with what became of it."""
-    error = reject_error(rejected, terms, call.fields)
-    if rejected.code is RejectCode.ORDER_UNKNOWN:
-        if not rejected.order_id:
-            error.data.field = "params.client_order_id"
-        closed = call.exchange.history.closed_order(call.caller.account, rejected.order_id, rejected.client_order_id)
-        known = call.exchange.terms(closed.accepted.market) if closed is not None else None
-        if closed is not None and known is not None:
-            error.data.order = _closed_view(closed, known)
-    call.refuse(error)
-
-
 def _cancel(call: Call, params: wire.CancelParams) -> None:
-    order_id, client_order_id = _named(params)
+    order_id, client_order_id = named_order(params)
 
     def answer(entry: Entry, events: list[Event]) -> None:
-        for event in events:
+        for at, event in enumerate(events):
             if isinstance(event, Canceled) and event.reason is CancelReason.REQUESTED:
-                qty = _terms(call, event.market).qty.format
+                qty = terms_of(call, event.market).qty.format
                 call.result(
                     wire.CancelResult(
                         order_id=event.order_id,
@@ -510,27 +432,35 @@ def _cancel(call: Call, params: wire.CancelParams) -> None:
                     )
                 )
                 return
+            if isinstance(event, BidEnded | AskEnded) and event.reason is EndReason.REQUESTED:
+                call.result(live_methods.ended(call, event, islice(events, at + 1, None)))
+                return
             if isinstance(event, Rejected):
-                _reject_order(call, event, None)
+                reject_order(call, event, None)
                 return
         raise AssertionError(f"entry {entry.seq}: neither canceled nor rejected")
 
-    _submit(call, Cancel(call.caller.account, order_id, client_order_id), params.deadline_us, answer)
+    submit(call, Cancel(call.caller.account, order_id, client_order_id), params.deadline_us, answer)
 
 
 def _cancel_all(call: Call, params: wire.CancelAllParams) -> None:
     side = SIDES[params.side] if params.side is not None else None
     command = CancelAll(call.caller.account, params.market or "", side)
-    _submit(call, command, params.deadline_us, _canceled_all(call, CancelReason.REQUESTED))
+    submit(call, command, params.deadline_us, _canceled_all(call, CancelReason.REQUESTED, EndReason.REQUESTED))
 
 
-def _canceled_all(call: Call, reason: CancelReason) -> Answer:
+def _canceled_all(call: Call, reason: CancelReason, end: EndReason) -> Answer:
     def answer(entry: Entry, events: list[Event]) -> None:
-        rejected = _rejected(events)
+        rejected = rejection(events)
         if rejected is not None:
             call.reject(rejected)
             return
-        gone = [event.order_id for event in events if isinstance(event, Canceled) and event.reason is reason]
+        gone = [
+            event.order_id
+            for event in events
+            if (isinstance(event, Canceled) and event.reason is reason)
+            or (isinstance(event, BidEnded | AskEnded) and event.reason is end)
+        ]
         call.result(wire.CancelAllResult(gone))
 
     return answer
@@ -540,23 +470,23 @@ def _canceled_all(call: Call, reason: CancelReason) -> Answer:
 
 
 def _order(call: Call, params: wire.OrderRef) -> None:
-    order_id, client_order_id = _named(params)
-    account = _own_account(call)
+    order_id, client_order_id = named_order(params)
+    account = own_account(call)
     if client_order_id:
         outcome = account.outcomes.get(client_order_id)
         if isinstance(outcome, Order):
             terms = call.exchange.terms(outcome.market)
             if terms is not None:
-                _read(call, order_view(outcome, terms))
+                read(call, order_view(outcome, terms))
                 return
         elif isinstance(outcome, Rejected):
             refused = outcome
-            _later(call, lambda: call.reject(refused, call.exchange.terms(refused.market)))
+            later(call, lambda: call.reject(refused, call.exchange.terms(refused.market)))
             return
     else:
         order = account.orders.get(order_id)
         if order is not None:
-            _read(call, order_view(order, _terms(call, order.market)))
+            read(call, order_view(order, terms_of(call, order.market)))
             return
 
     def answer() -> None:
@@ -566,38 +496,34 @@ def _order(call: Call, params: wire.OrderRef) -> None:
             field = "params.order_id" if order_id else "params.client_order_id"
             call.error(ErrorCode.NOT_FOUND, "not_found", "the account has no such order, or it closed long ago", field)
         else:
-            call.result(_closed_view(closed, terms))
+            call.result(closed_view(closed, terms))
 
-    _later(call, answer)
-
-
-def _closed_view(closed: ClosedOrder, terms: Terms) -> wire.OrderView:
-    return accepted_view(closed.accepted, terms, wire.ORDER_STATUS[closed.status], closed.filled_qty, 0)
+    later(call, answer)
 
 
 def _orders(call: Call, params: wire.OrdersParams) -> None:
-    account = _own_account(call)
+    account = own_account(call)
     if params.state == "open":
         found = (order for order in reversed(account.orders.values()) if params.market is None or order.market == params.market)
-        views = [order_view(order, _terms(call, order.market)) for order in islice(found, params.limit)]
-        _read(call, views)
+        views = [order_view(order, terms_of(call, order.market)) for order in islice(found, params.limit)]
+        read(call, views)
         return
 
     def answer() -> None:
         closed = call.exchange.history.closed_orders(account.account_id, params.market, params.limit)
         known = ((order, call.exchange.terms(order.accepted.market)) for order in closed)
-        call.result([_closed_view(order, terms) for order, terms in known if terms is not None])
+        call.result([closed_view(order, terms) for order, terms in known if terms is not None])
 
-    _later(call, answer)
+    later(call, answer)
 
 
 def _balances(call: Call, params: wire.NoParams) -> None:
-    _read(call, balance_view(_own_account(call), list(_own_deliveries(call))))
+    read(call, balance_view(own_account(call), list(_own_deliveries(call))))
 
 
 def _positions(call: Call, params: wire.NoParams) -> None:
-    held = _own_account(call).positions.items()
-    _read(call, [position_view(market, position, _terms(call, market)) for market, position in held])
+    held = own_account(call).positions.items()
+    read(call, [position_view(market, position, terms_of(call, market)) for market, position in held])
 
 
 def _deliveries(call: Call, params: wire.DeliveriesParams) -> None:
@@ -612,8 +538,8 @@ def _deliveries(call: Call, params: wire.DeliveriesParams) -> None:
     views: list[wire.DeliveryView] = []
     for delivery in islice(chosen, params.limit):
         own: Role = "seller" if delivery.seller == account else "buyer"
-        views.append(delivery_view(delivery, "meter" if is_meter else own, _terms(call, delivery.market)))
-    _read(call, views)
+        views.append(delivery_view(delivery, "meter" if is_meter else own, terms_of(call, delivery.market)))
+    read(call, views)
 
 
 def _own_deliveries(call: Call) -> Iterator[Delivery]:
@@ -646,7 +572,7 @@ def _fills(call: Call, params: wire.FillsParams) -> None:
         known = ((trade, liquidity, call.exchange.terms(trade.market)) for trade, liquidity in fills)
         call.result([fill_view(trade, liquidity, terms) for trade, liquidity, terms in known if terms is not None])
 
-    _later(call, answer)
+    later(call, answer)
 
 
 # ------------------------------------------------------------------------------------------------------- account's own
@@ -654,20 +580,20 @@ def _fills(call: Call, params: wire.FillsParams) -> None:
 
 def _set_destination(call: Call, params: wire.SetDestinationParams) -> None:
     def answer(entry: Entry, events: list[Event]) -> None:
-        rejected = _rejected(events)
+        rejected = rejection(events)
         if rejected is not None:
             call.reject(rejected)
         else:
             call.result(wire.DestinationResult(params.market, params.url, params.worker))
 
     command = SetDestination(call.caller.account, params.market, params.url, params.worker)
-    _submit(call, command, None, answer)
+    submit(call, command, None, answer)
 
 
 def _withdraw(call: Call, params: wire.WithdrawParams) -> None:
-    amount = _parse(MONEY, params.amount, "amount")
+    amount = parse(MONEY, params.amount, "amount")
     command = Withdraw(call.caller.account, amount, params.transfer_id)
-    _submit(call, command, params.deadline_us, _answer_from(call, BalanceChanged, _transferred))
+    submit(call, command, params.deadline_us, answer_from(call, BalanceChanged, _transferred))
 
 
 def _transferred(event: BalanceChanged) -> wire.TransferResult:
@@ -787,52 +713,52 @@ def _report_work(call: Call, params: wire.ReportWorkParams) -> None:
         )
 
     command = ReportWork(params.delivery_id, int(params.hashes), params.shares, int(params.excused_hashes))
-    _submit(call, command, None, _answer_from(call, DeliveryUpdated, view))
+    submit(call, command, None, answer_from(call, DeliveryUpdated, view))
 
 
 def _create_account(call: Call, params: wire.CreateAccountParams) -> None:
     def view(event: AccountCreated) -> wire.AccountResult:
         return wire.AccountResult(event.account, event.name)
 
-    _submit(call, CreateAccount(params.name), None, _answer_from(call, AccountCreated, view))
+    submit(call, CreateAccount(params.name), None, answer_from(call, AccountCreated, view))
 
 
 def _deposit(call: Call, params: wire.TransferParams) -> None:
-    amount = _parse(MONEY, params.amount, "amount")
+    amount = parse(MONEY, params.amount, "amount")
     command = Deposit(params.account, amount, params.transfer_id)
-    _submit(call, command, None, _answer_from(call, BalanceChanged, _transferred))
+    submit(call, command, None, answer_from(call, BalanceChanged, _transferred))
 
 
 def _list_market(call: Call, params: wire.ListMarketParams) -> None:
     algorithm = ALGORITHMS.get(params.algorithm)
     if algorithm is None:
-        raise _Invalid("algorithm", f"one of {', '.join(ALGORITHMS)}")
-    price = _parse(algorithm.price(), params.reference_price, "reference_price")
+        raise Invalid("algorithm", f"one of {', '.join(ALGORITHMS)}")
+    price = parse(algorithm.price(), params.reference_price, "reference_price")
     try:
         spec = dated_market(algorithm, params.start_us * 1_000, params.length_s, price, call.exchange.config.terms)
     except ValueError as problem:
         field, _, sentence = str(problem).partition(": ")
-        raise _Invalid("start_us" if field == "start" else field, sentence) from None
+        raise Invalid("start_us" if field == "start" else field, sentence) from None
 
     def answer(entry: Entry, events: list[Event]) -> None:
-        rejected = _rejected(events)
+        rejected = rejection(events)
         if rejected is not None:
             call.reject(rejected)
         else:
             call.result(market_info(spec, MarketState.OPEN))
 
-    _submit(call, ListMarket(spec), None, answer)
+    submit(call, ListMarket(spec), None, answer)
 
 
 def _set_market_state(call: Call, params: wire.MarketStateParams) -> None:
     def answer(entry: Entry, events: list[Event]) -> None:
-        rejected = _rejected(events)
+        rejected = rejection(events)
         if rejected is not None:
             call.reject(rejected)
         else:
             call.result(wire.MarketStateResult(params.market, params.state))
 
-    _submit(call, SetMarketState(params.market, MARKET_STATES[params.state]), None, answer)
+    submit(call, SetMarketState(params.market, MARKET_STATES[params.state]), None, answer)
 
 
 def _settle(call: Call, params: wire.SettleParams) -> None:
@@ -840,10 +766,10 @@ def _settle(call: Call, params: wire.SettleParams) -> None:
     if terms is None:
         call.deny(RejectCode.MARKET_UNKNOWN)
         return
-    price = _parse(terms.price, params.index_price, "index_price") if params.index_price is not None else 0
+    price = parse(terms.price, params.index_price, "index_price") if params.index_price is not None else 0
 
     def answer(entry: Entry, events: list[Event]) -> None:
-        rejected = _rejected(events)
+        rejected = rejection(events)
         if rejected is not None:
             call.reject(rejected, terms)
             return
@@ -852,12 +778,12 @@ def _settle(call: Call, params: wire.SettleParams) -> None:
         ]
         call.result(wire.SettleResult(params.market, settled))
 
-    _submit(call, Settle(params.market, price), None, answer)
+    submit(call, Settle(params.market, price), None, answer)
 
 
 def _account_cancel_all(call: Call, params: wire.AccountCancelAllParams) -> None:
     command = CancelAll(params.account, params.market or "", None, by_operator=True)
-    _submit(call, command, None, _canceled_all(call, CancelReason.OPERATOR))
+    submit(call, command, None, _canceled_all(call, CancelReason.OPERATOR, EndReason.OPERATOR))
 
 
 def _key_view(key: Key) -> wire.KeyView:
@@ -895,7 +821,7 @@ def _add_key(call: Call, params: wire.AddKeyParams) -> None:
         )
     except ValueError as problem:
         field, _, sentence = str(problem).partition(": ")
-        raise _Invalid(field, sentence) from None
+        raise Invalid(field, sentence) from None
     except KeyStoreError as problem:
         _key_files_failed(call, problem)
         return
@@ -968,6 +894,18 @@ METHODS: Final[dict[str, Method]] = {
     "amend": _private(wire.AmendParams, _amend, "trade", "quote", bucket="orders"),
     "cancel": _private(wire.CancelParams, _cancel, "trade", "quote", bucket="cancels"),
     "cancel_all": _private(wire.CancelAllParams, _cancel_all, "trade", "quote", bucket="cancels"),
+    "live.place_bid": _private(wire.PlaceBidParams, live_methods.place_bid, "trade", bucket="orders"),
+    "live.place_ask": _private(wire.PlaceAskParams, live_methods.place_ask, "trade", bucket="orders"),
+    "live.amend_bid": _private(wire.AmendBidParams, live_methods.amend_bid, "trade", bucket="orders"),
+    "live.amend_ask": _private(wire.AmendAskParams, live_methods.amend_ask, "trade", bucket="orders"),
+    "live.refill": _private(wire.RefillParams, live_methods.refill, "trade", bucket="orders"),
+    "live.orders": _private(wire.LiveOrdersParams, live_methods.orders, "read"),
+    "live.flows": _private(wire.FlowsParams, live_methods.flows, "read", "meter"),
+    "live.book": _public(wire.BookParams, live_methods.book),
+    "live.estimate": _public(wire.EstimateParams, live_methods.estimate),
+    "pool.save": _private(wire.SavePoolParams, live_methods.save_pool, "trade"),
+    "pool.delete": _private(wire.PoolParams, live_methods.delete_pool, "trade"),
+    "pools": _private(wire.NoParams, live_methods.pools, "read"),
     "order": _private(wire.OrderRef, _order, "read"),
     "orders": _private(wire.OrdersParams, _orders, "read"),
     "balances": _private(wire.NoParams, _balances, "read"),
@@ -977,9 +915,12 @@ METHODS: Final[dict[str, Method]] = {
     "set_destination": _private(wire.SetDestinationParams, _set_destination, "trade"),
     "withdraw": _private(wire.WithdrawParams, _withdraw, "withdraw"),
     "report_work": _private(wire.ReportWorkParams, _report_work, "meter"),
+    "report_flow": _private(wire.ReportFlowParams, live_methods.report_flow, "meter"),
     "create_account": _private(wire.CreateAccountParams, _create_account, "admin"),
     "deposit": _private(wire.TransferParams, _deposit, "admin"),
     "list_market": _private(wire.ListMarketParams, _list_market, "admin"),
+    "list_live_market": _private(wire.ListLiveMarketParams, live_methods.list_live_market, "admin"),
+    "set_index": _private(wire.SetIndexParams, live_methods.set_index, "admin"),
     "set_market_state": _private(wire.MarketStateParams, _set_market_state, "admin"),
     "settle": _private(wire.SettleParams, _settle, "admin"),
     "account_cancel_all": _private(wire.AccountCancelAllParams, _account_cancel_all, "admin", bucket="cancels"),
@@ -995,5 +936,5 @@ def run(call: Call, method: Method, params: Params) -> None:
     call.fields = method.params.__struct_fields__
     try:
         method.run(call, params)
-    except _Invalid as problem:
+    except Invalid as problem:
         call.invalid(problem.field, str(problem))

@@ -18,7 +18,7 @@ import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from picows import (
     WSCloseCode,
@@ -37,7 +37,7 @@ from gateway import log
 from gateway.auth import address_group
 from gateway.channels.base import CONFLATE_BYTES
 from gateway.codec import Codec, negotiate
-from gateway.config import ConfigError, ServerConfig, is_address
+from gateway.config import ConfigError, ServerConfig, client_address
 from gateway.exchange import Exchange
 from gateway.outbox import PONG, Outbox, Outgoing, framed
 from gateway.session import Session
@@ -65,6 +65,8 @@ BACKLOG: Final = 1_024
 REASON_BYTES_MAX: Final = 123
 """Longest reason that fits a close frame."""
 
+S = TypeVar("S", bound=socket.socket)
+
 _CLOSE: Final = WSMsgType.CLOSE
 # Codes that may not travel in a close frame.
 _LOCAL_CODES: Final = frozenset({1004, 1005, 1006, 1015})
@@ -81,10 +83,18 @@ class Counted(socket.socket):
     group: str = ""
 
     def close(self) -> None:
+        self._leave()
+        super().close()
+
+    def detach(self) -> int:
+        # How uvloop lets go of a socket whose transport it has closed.
+        self._leave()
+        return super().detach()
+
+    def _leave(self) -> None:
         door, self.door = self.door, None
         if door is not None:
             door.left(self.group)
-        super().close()
 
 
 class Door(socket.socket):
@@ -352,7 +362,10 @@ class Server:
         """Bind and listen. Raises ListenError when the address cannot be used."""
         config = self._config
         self._loop = asyncio.get_running_loop()
-        self._door = await self._bind()
+        per_address_max = config.connections_per_ip_max
+        self._door = await bind(
+            "server", config.host, config.port, lambda family: Door(family, self._sockets_max, per_address_max)
+        )
         library_log = logging.getLogger("gateway.picows")
         library_log.setLevel(logging.ERROR)
         library_log.propagate = False
@@ -378,29 +391,6 @@ class Server:
         host = config.host or address
         scheme = "wss" if self._tls else "ws"
         self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
-
-    async def _bind(self) -> Door:
-        config = self._config
-        try:
-            found = await self._loop.getaddrinfo(
-                config.host or None, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-            family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-            door = Door(family, self._sockets_max, config.connections_per_ip_max)
-            try:
-                door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                door.setblocking(False)
-                door.bind(address)
-            except OSError:
-                door.close()
-                raise
-        except OSError as error:
-            taken = error.errno == errno.EADDRINUSE
-            hint = "; is another server running there? `--port` chooses another" if taken else ""
-            raise ListenError(
-                f"server.host, server.port: cannot listen on {config.host}:{config.port}: {error.strerror}{hint}"
-            ) from error
-        return door
 
     # ------------------------------------------------------------------------------------------------------ admission
 
@@ -438,13 +428,8 @@ class Server:
         )
 
     def client_ip(self, peer: str, forwarded_for: str) -> str:
-        """The client's address: the peer's, or what a trusted proxy says last. One that names no address speaks for itself."""
-        peer = peer.removeprefix("::ffff:")  # IPv4, seen through a door that takes both
-        if peer in self._proxies:
-            named = forwarded_for.rpartition(",")[2].strip()
-            if is_address(named):
-                return named
-        return peer
+        """The client's address; see :func:`gateway.config.client_address`."""
+        return client_address(peer, forwarded_for, self._proxies)
 
     def next_name(self) -> str:
         """A connection's name in logs and in its hello."""
@@ -520,6 +505,28 @@ class Server:
             for connection in [*self._connections]:
                 connection.cut()
             await asyncio.sleep(0)
+
+
+async def bind(section: str, host: str, port: int, make: Callable[[int], S]) -> S:
+    """A socket that ``make`` made of an address family, bound to where ``section`` of the configuration says; IPv4 first.
+    Raises ListenError."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+        door = make(family)
+        try:
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            door.setblocking(False)
+            door.bind(address)
+        except OSError:
+            door.close()
+            raise
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        hint = "; is another server running there? `--port` chooses another" if taken and section == "server" else ""
+        raise ListenError(f"{section}.host, {section}.port: cannot listen on {host}:{port}: {error.strerror}{hint}") from error
+    return door
 
 
 def tls_context(config: ServerConfig) -> ssl.SSLContext | None:

@@ -3,40 +3,52 @@
 A view is made from state as it is at the call; whether that may leave the process yet is the caller's business.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 from zlib import crc32
 
-from engine.accounts import Account, Order, Position
-from engine.events import Accepted, Amended, Canceled, Event, Rejected, Trade
+from engine.accounts import Account, Order, Pool, Position
+from engine.events import Accepted, Amended, Canceled, Event, PoolSaved, Rejected, Trade
+from engine.limits import SECOND_NS
 from engine.markets.dated import Delivery
+from engine.markets.live import NO_LIMIT, Ask, Bid, Flow
 from engine.rejects import REFUSALS, RejectCode, describe
-from engine.types import MarketSpec, MarketState, Side
+from engine.types import LiveSpec, MarketSpec, MarketState, Side
 from gateway.channels.base import Terms
-from gateway.scale import MONEY
+from gateway.scale import MONEY, Scale
 from gateway.wire import (
     DELIVERY_STATE,
     MARKET_STATE,
     ORDER_STATUS,
     ORDER_TYPE,
+    PEG,
     POST_ONLY,
+    PRICING,
     SELF_TRADE_PREVENTION,
     SIDE,
     TIME_IN_FORCE,
+    AnyMarketInfo,
+    AskView,
     BalanceView,
+    BidView,
     BookView,
     DeliveryView,
     Error,
     ErrorData,
     FillView,
+    FlowView,
+    LiveMarketInfo,
     MarketInfo,
     OrderView,
+    PoolView,
     PositionView,
     TradeView,
 )
 
 CHECKSUM_LEVELS: Final = 10
 """Levels of each side that a book's checksum covers."""
+
+MS_NS: Final = 1_000_000
 
 Level = tuple[int, int]
 
@@ -54,7 +66,6 @@ def market_info(spec: MarketSpec, state: MarketState, terms: Terms | None = None
         terms = Terms(spec)
     return MarketInfo(
         market=spec.symbol,
-        kind=spec.kind,
         algorithm=spec.algorithm,
         state=MARKET_STATE[state],
         speed_unit=spec.speed_unit,
@@ -75,6 +86,40 @@ def market_info(spec: MarketSpec, state: MarketState, terms: Terms | None = None
         period_end_us=micros(spec.period_end_ns),
         settle_us=micros(spec.settle_ns),
     )
+
+
+def live_market_info(spec: LiveSpec, state: MarketState, terms: Terms | None = None) -> LiveMarketInfo:
+    if terms is None:
+        terms = Terms(spec)
+    price, qty = terms.price.format, terms.qty.format
+    return LiveMarketInfo(
+        market=spec.symbol,
+        algorithm=spec.algorithm,
+        state=MARKET_STATE[state],
+        speed_unit=spec.speed_unit,
+        tick_size=spec.tick_size,
+        lot_size=spec.lot_size,
+        price_min=price(spec.price_min),
+        price_max=price(spec.price_max),
+        speed_min=qty(spec.speed_min),
+        speed_max=qty(spec.speed_max),
+        budget_min=MONEY.format(spec.budget_min),
+        pricing=PRICING[spec.pricing],
+        buyer_fee_bps=spec.buyer_fee_bps,
+        seller_fee_bps=spec.seller_fee_bps,
+        placing_fee=MONEY.format(spec.placing_fee),
+        decrease_interval_s=spec.decrease_interval_ns // SECOND_NS,
+        decrease_step=price(spec.decrease_step) if spec.decrease_step else None,
+        lock_ms=spec.lock_ns // MS_NS,
+        life_s=spec.life_ns // SECOND_NS,
+        slack_s=spec.slack_ns // SECOND_NS,
+        grace_s=spec.grace_ns // SECOND_NS,
+        idle_s=spec.idle_ns // SECOND_NS,
+    )
+
+
+def any_market_info(spec: MarketSpec | LiveSpec, state: MarketState, terms: Terms | None = None) -> AnyMarketInfo:
+    return live_market_info(spec, state, terms) if isinstance(spec, LiveSpec) else market_info(spec, state, terms)
 
 
 def book_checksum(bids: list[Level], asks: list[Level]) -> int:
@@ -196,6 +241,95 @@ def fill_view(trade: Trade, liquidity: Literal["maker", "taker"], terms: Terms) 
     )
 
 
+# ----------------------------------------------------------------------------------------------------------- live markets
+
+
+def limit_text(limit: int, terms: Terms) -> str | None:
+    """A bid's limit in lots; None where there is none (0 in commands and events, NO_LIMIT in the book)."""
+    return None if limit == 0 or limit >= NO_LIMIT else terms.qty.format(limit)
+
+
+def or_null(scale: Scale, steps: int) -> str | None:
+    """A number of which 0 means that there is none."""
+    return scale.format(steps) if steps else None
+
+
+def bid_view(bid: Bid, terms: Terms) -> BidView:
+    """An open bid as the engine has it."""
+    price = terms.price.format
+    return BidView(
+        order_id=bid.order_id,
+        client_order_id=bid.client_order_id,
+        market=terms.spec.symbol,
+        status="stopped" if bid.stopped else "open",
+        price=price(bid.price),
+        cap=price(bid.cap),
+        limit=limit_text(bid.remaining, terms),
+        assigned=terms.qty.format(bid.assigned),
+        budget=MONEY.format(bid.budget),
+        spent=MONEY.format(bid.spent),
+        left=MONEY.format(bid.escrow),
+        url=bid.url,
+        worker=bid.worker,
+        peg=PEG[bid.peg],
+        offset=price(bid.offset),
+        floor=or_null(terms.price, bid.floor),
+        expires_us=micros(bid.expires_ns),
+        ts_us=micros(bid.ts_ns),
+    )
+
+
+def ask_view(ask: Ask, terms: Terms) -> AskView:
+    """An open ask as the engine has it."""
+    return AskView(
+        order_id=ask.order_id,
+        client_order_id=ask.client_order_id,
+        market=terms.spec.symbol,
+        price=terms.price.format(ask.price),
+        speed=terms.qty.format(ask.remaining),
+        assigned=terms.qty.format(ask.assigned),
+        expires_us=micros(ask.expires_ns),
+        ts_us=micros(ask.ts_ns),
+    )
+
+
+def flow_view(flow: Flow, role: Literal["seller", "buyer", "meter"], terms: Terms) -> FlowView:
+    """A flow as the engine has it, for one side of it or for a meter."""
+    fee = flow.buyer_fee if role == "buyer" else flow.seller_fee if role == "seller" else 0
+    return FlowView(
+        flow_id=flow.flow_id,
+        market=terms.spec.symbol,
+        role=role,
+        state="closing" if flow.ended_ns else "running",
+        order_id=flow.bid.order_id if role == "buyer" else flow.ask.order_id,
+        price=terms.price.format(flow.bid.price),
+        speed=terms.qty.format(flow.speed),
+        hashrate=str(flow.speed * terms.spec.lot_hashrate),
+        hashes=str(flow.hashes),
+        paid_hashes=str(flow.paid_hashes),
+        cost=MONEY.format(flow.cost),
+        fee=MONEY.format(fee),
+        url=flow.bid.url,
+        worker=flow.bid.worker,
+        started_us=micros(flow.started_ns),
+        ended_us=micros(flow.ended_ns),
+    )
+
+
+def own_flows(account: Account) -> Iterator[tuple[Flow, Literal["seller", "buyer"]]]:
+    """Flows that an account has part in and that are not done with, oldest first; one of its own bid and ask comes as the
+    buyer's and as the seller's."""
+    for flow in account.flows.values():
+        if flow.bid.account is account:
+            yield flow, "buyer"
+        if flow.ask.account is account:
+            yield flow, "seller"
+
+
+def pool_view(pool: Pool | PoolSaved) -> PoolView:
+    return PoolView(pool.pool_id, pool.name, pool.algorithm, pool.url, pool.worker, pool.password)
+
+
 # --------------------------------------------------------------------------------------------------------------- accounts
 
 
@@ -224,19 +358,21 @@ def position_view(market: str, position: Position, terms: Terms) -> PositionView
 
 
 def delivery_view(delivery: Delivery, role: Literal["seller", "buyer", "meter"], terms: Terms) -> DeliveryView:
+    spec = terms.spec
+    assert isinstance(spec, MarketSpec), "live markets have no deliveries"
     return DeliveryView(
         delivery_id=delivery.delivery_id,
         market=delivery.market,
         role=role,
         state=DELIVERY_STATE[delivery.state],
         qty=terms.qty.format(delivery.qty),
-        hashrate=str(delivery.qty * terms.spec.lot_hashrate),
+        hashrate=str(delivery.qty * spec.lot_hashrate),
         contracted_hashes=str(delivery.contracted_hashes),
         proven_hashes=str(delivery.proven_hashes),
         excused_hashes=str(delivery.excused_hashes),
         shares=delivery.shares,
-        period_start_us=micros(terms.spec.period_start_ns),
-        period_end_us=micros(terms.spec.period_end_ns),
+        period_start_us=micros(spec.period_start_ns),
+        period_end_us=micros(spec.period_end_ns),
         url=delivery.url,
         worker=delivery.worker,
     )
@@ -246,12 +382,22 @@ def delivery_view(delivery: Delivery, role: Literal["seller", "buyer", "meter"],
 
 # The unit of a refusal's bound, where it is not a plain number.
 _IN_TICKS: Final = frozenset(
-    {RejectCode.PRICE_TOO_LOW, RejectCode.PRICE_TOO_HIGH, RejectCode.POST_ONLY_WOULD_TAKE},
+    {
+        RejectCode.PRICE_TOO_LOW,
+        RejectCode.PRICE_TOO_HIGH,
+        RejectCode.POST_ONLY_WOULD_TAKE,
+        RejectCode.PEG_INVALID,
+        RejectCode.DECREASE_TOO_LARGE,
+    },
 )
 _IN_LOTS: Final = frozenset(
     {
         RejectCode.QTY_TOO_SMALL,
         RejectCode.QTY_TOO_LARGE,
+        RejectCode.LIMIT_TOO_LOW,
+        RejectCode.LIMIT_TOO_HIGH,
+        RejectCode.SPEED_TOO_LOW,
+        RejectCode.SPEED_TOO_HIGH,
         RejectCode.REDUCE_ONLY_EXCEEDED,
         RejectCode.FILL_OR_KILL_UNFILLABLE,
     }
@@ -260,6 +406,9 @@ _IN_MSAT: Final = frozenset(
     {
         RejectCode.NOTIONAL_TOO_LARGE,
         RejectCode.FUNDS_INSUFFICIENT,
+        RejectCode.BUDGET_TOO_SMALL,
+        RejectCode.BUDGET_TOO_LARGE,
+        RejectCode.BUDGET_NOT_COVERED,
         RejectCode.AMOUNT_INVALID,
         RejectCode.DEPOSITS_FULL,
         RejectCode.BALANCE_INSUFFICIENT,
@@ -269,12 +418,21 @@ _IN_NS: Final = frozenset(
     {
         RejectCode.DEADLINE_PASSED,
         RejectCode.EXPIRY_INVALID,
+        RejectCode.LIFE_INVALID,
+        RejectCode.EDIT_LOCKED,
+        RejectCode.DECREASE_TOO_EARLY,
         RejectCode.DELIVERY_NOT_STARTED,
         RejectCode.PERIOD_NOT_ENDED,
     }
 )
 # Fields whose name on the wire is another.
 _WIRE_NAMES: Final = {"deadline": "deadline_us", "expires_ns": "expires_us"}
+# Names of a field in calls that have no parameter of that name, or have one that means something else.
+_INSTEAD: Final = {
+    "client_order_id": ("transfer_id", "refill_id"),
+    "budget": ("amount",),
+    "qty": ("limit", "speed"),
+}
 
 
 def reject_error(rejected: Rejected, terms: Terms | None, fields: tuple[str, ...] = ()) -> Error:
@@ -282,8 +440,10 @@ def reject_error(rejected: Rejected, terms: Terms | None, fields: tuple[str, ...
     is one of them gets its path. Without ``terms`` a bound in ticks or lots stays a whole number."""
     code, bound = rejected.code, rejected.bound
     field = _WIRE_NAMES.get(REFUSALS[code].field, REFUSALS[code].field)
-    if field == "client_order_id" and "transfer_id" in fields:
-        field = "transfer_id"
+    if field in _INSTEAD and fields:
+        for other in _INSTEAD[field]:
+            if other in fields:
+                field = other
     return Error(
         code=code.value,
         message=describe(code, bound),

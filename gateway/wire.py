@@ -14,10 +14,14 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from engine.types import (
     CancelReason,
     DeliveryState,
+    EndReason,
+    FlowCause,
     MarketState,
     OrderStatus,
     OrderType,
+    Peg,
     PostOnly,
+    Pricing,
     SelfTradePrevention,
     Side,
     TimeInForce,
@@ -47,12 +51,18 @@ MARKET_STATE: Final[dict[MarketState, str]] = _names(MarketState)
 ORDER_STATUS: Final[dict[OrderStatus, str]] = _names(OrderStatus)
 CANCEL_REASON: Final[dict[CancelReason, str]] = _names(CancelReason)
 DELIVERY_STATE: Final[dict[DeliveryState, str]] = _names(DeliveryState)
+PEG: Final[dict[Peg, str]] = _names(Peg)
+PRICING: Final[dict[Pricing, str]] = _names(Pricing)
+FLOW_CAUSE: Final[dict[FlowCause, str]] = _names(FlowCause)
+END_REASON: Final[dict[EndReason, str]] = _names(EndReason)
 
 SideName = Literal["buy", "sell"]
 OrderTypeName = Literal["limit", "market"]
 TimeInForceName = Literal["gtc", "ioc", "fok", "gtd"]
 PostOnlyName = Literal["off", "reject", "slide"]
 SelfTradePreventionName = Literal["none", "cancel_maker", "cancel_taker", "cancel_both", "decrement"]
+PegName = Literal["none", "top", "marginal", "index"]
+PricingName = Literal["pay_as_bid", "uniform"]
 Permission = Literal["read", "trade", "quote", "withdraw", "meter", "admin"]
 
 # ------------------------------------------------------------------------------------------------------------------ codes
@@ -216,6 +226,8 @@ class ChannelMessage(Struct, omit_defaults=True):
 
 Symbol = Annotated[str, Meta(min_length=1, max_length=48)]
 Decimal = Annotated[str, Meta(min_length=1, max_length=26)]
+SignedDecimal = Annotated[str, Meta(min_length=1, max_length=27)]
+"""A decimal that may have a minus sign."""
 ClientOrderId = Annotated[str, Meta(min_length=1, max_length=36)]
 """Of the characters A-Za-z0-9._- only: the codec looks, as a pattern takes a twentieth of the time of a whole call."""
 TransferId = Annotated[str, Meta(min_length=1, max_length=36, pattern=r"^[A-Za-z0-9._-]+\Z")]
@@ -223,6 +235,9 @@ OrderId = Annotated[int, Meta(ge=1, le=2**53)]
 Micros = Annotated[int, Meta(ge=1, le=2**53)]
 AccountId = Annotated[int, Meta(ge=1, le=2**53)]
 Limit = Annotated[int, Meta(ge=1, le=1000)]
+
+
+SpanS = Annotated[int, Meta(ge=0, le=400 * 86_400)]
 
 
 class Params(Struct, forbid_unknown_fields=True):
@@ -374,6 +389,140 @@ class ReportWorkParams(Params):
     excused_hashes: Annotated[str, Meta(max_length=40, pattern=r"^[0-9]+\Z")] = "0"
 
 
+PoolUrl = Annotated[str, Meta(min_length=1, max_length=256)]
+Worker = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class PlaceBidParams(Params):
+    """The pool is one that was saved (``pool_id``), or ``url`` and ``worker``. ``price`` is what a pegged bid pays at most."""
+
+    market: Symbol
+    price: Decimal
+    budget: Decimal
+    limit: Decimal | None = None
+    """None, and "0": as much as there is."""
+    pool_id: OrderId | None = None
+    url: PoolUrl | None = None
+    worker: Worker | None = None
+    peg: PegName = "none"
+    offset: SignedDecimal | None = None
+    floor: Decimal | None = None
+    expires_us: Micros | None = None
+    client_order_id: ClientOrderId | None = None
+    deadline_us: Micros | None = None
+
+
+class PlaceAskParams(Params):
+    market: Symbol
+    price: Decimal
+    speed: Decimal
+    expires_us: Micros | None = None
+    client_order_id: ClientOrderId | None = None
+    deadline_us: Micros | None = None
+
+
+class AmendBidParams(OrderRef):
+    """New price (pegged: the most it pays), limit ("0" takes it away), pool, or several of them."""
+
+    price: Decimal | None = None
+    limit: Decimal | None = None
+    pool_id: OrderId | None = None
+    url: PoolUrl | None = None
+    worker: Worker | None = None
+    deadline_us: Micros | None = None
+
+
+class AmendAskParams(OrderRef):
+    """New least price, new speed, or both."""
+
+    price: Decimal | None = None
+    speed: Decimal | None = None
+    deadline_us: Micros | None = None
+
+
+class RefillParams(OrderRef, kw_only=True):
+    """``amount`` more for a bid's budget, once per ``refill_id``."""
+
+    amount: Decimal
+    refill_id: TransferId
+    deadline_us: Micros | None = None
+
+
+class LiveOrdersParams(Params):
+    """Open orders in live markets, the latest first."""
+
+    market: Symbol | None = None
+    limit: Limit = 100
+
+
+class FlowsParams(Params):
+    """Oldest first, from the first id above ``after_id`` on."""
+
+    market: Symbol | None = None
+    limit: Limit = 100
+    after_id: Annotated[int, Meta(ge=0, le=2**53)] = 0
+
+
+class EstimateParams(Params):
+    """A bid that may be placed. ``limit`` None, and "0": as much as there is."""
+
+    market: Symbol
+    price: Decimal
+    limit: Decimal | None = None
+    budget: Decimal | None = None
+
+
+class SavePoolParams(Params):
+    """Without ``pool_id`` a new one."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    algorithm: Annotated[str, Meta(min_length=1, max_length=24)]
+    url: PoolUrl
+    worker: Worker
+    password: Annotated[str, Meta(max_length=64)] = "x"  # noqa: S105 what pools expect of those who need none
+    pool_id: OrderId | None = None
+
+
+class PoolParams(Params):
+    pool_id: OrderId
+
+
+class ReportFlowParams(Params):
+    flow_id: OrderId
+    hashes: Annotated[str, Meta(max_length=40, pattern=r"^[0-9]+\Z")]
+    final: bool = False
+
+
+class ListLiveMarketParams(Params):
+    """A live market of ``algorithm``; what is left out is as for ``[[live]]`` of the configuration."""
+
+    algorithm: Annotated[str, Meta(max_length=24)]
+    market: Symbol | None = None
+    pricing: PricingName = "pay_as_bid"
+    buyer_fee_bps: Annotated[int, Meta(ge=0, le=1_000)] = 20
+    seller_fee_bps: Annotated[int, Meta(ge=0, le=1_000)] = 10
+    placing_fee: Decimal | None = None
+    price_min: Decimal | None = None
+    price_max: Decimal | None = None
+    speed_min: Decimal | None = None
+    speed_max: Decimal | None = None
+    budget_min: Decimal | None = None
+    decrease_interval_s: SpanS | None = None
+    decrease_step: Decimal | None = None
+    lock_ms: Annotated[int, Meta(ge=0, le=86_400_000)] | None = None
+    life_s: Annotated[int, Meta(ge=1, le=400 * 86_400)] | None = None
+    slack_s: SpanS | None = None
+    grace_s: SpanS | None = None
+    idle_s: SpanS | None = None
+
+
+class SetIndexParams(Params):
+    """``price`` None: there is no index."""
+
+    market: Symbol
+    price: Decimal | None = None
+
+
 class CreateAccountParams(Params):
     name: Annotated[str, Meta(min_length=1, max_length=64)]
 
@@ -413,7 +562,7 @@ class AddKeyParams(Params):
 
     account: AccountId
     permissions: Annotated[list[Permission], Meta(min_length=1, max_length=6)]
-    kind: Literal["ed25519", "hmac"] = "ed25519"
+    kind: Literal["ed25519", "hmac", "nicehash"] = "ed25519"
     public_key: Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f]*\Z")] = ""
     ip_list: Annotated[list[Annotated[str, Meta(max_length=43)]], Meta(max_length=32)] = []
     label: Annotated[str, Meta(max_length=64)] = ""
@@ -484,11 +633,10 @@ class ResumeResult(Struct):
     account_seq: int
 
 
-class MarketInfo(Struct):
-    """A market's terms, as ``markets`` and the status channel show them."""
+class MarketInfo(Struct, tag_field="kind", tag="dated"):
+    """A dated market's terms, as ``markets`` and the status channel show them."""
 
     market: str
-    kind: str
     algorithm: str
     state: str
     speed_unit: str
@@ -508,6 +656,37 @@ class MarketInfo(Struct):
     period_start_us: int
     period_end_us: int
     settle_us: int
+
+
+class LiveMarketInfo(Struct, tag_field="kind", tag="live"):
+    """A live market's terms. A bid's price goes down by ``decrease_step`` (null: any) once in ``decrease_interval_s``."""
+
+    market: str
+    algorithm: str
+    state: str
+    speed_unit: str
+    tick_size: str
+    lot_size: str
+    price_min: str
+    price_max: str
+    speed_min: str
+    speed_max: str
+    budget_min: str
+    pricing: str
+    buyer_fee_bps: int
+    seller_fee_bps: int
+    placing_fee: str
+    decrease_interval_s: int
+    decrease_step: str | None
+    lock_ms: int
+    life_s: int
+    slack_s: int
+    grace_s: int
+    idle_s: int
+
+
+AnyMarketInfo: TypeAlias = MarketInfo | LiveMarketInfo
+"""Told apart by ``kind``."""
 
 
 class FillView(Struct):
@@ -543,14 +722,17 @@ class OrderResult(Struct):
     fills: list[FillView]
 
 
-class CancelResult(Struct):
-    """The answer to cancel: what was left of the order and is gone."""
+class CancelResult(Struct, omit_defaults=True):
+    """The answer to cancel: what was left of the order and is gone. Of a live order ``canceled_qty`` is the speed that it had
+    and nothing is filled; of a live bid there is also what was ``spent`` of its budget and what is available again."""
 
     order_id: int
     client_order_id: str
     market: str
     canceled_qty: str
     filled_qty: str
+    spent: str = ""
+    returned: str = ""
 
 
 class CancelAllResult(Struct):
@@ -614,6 +796,198 @@ class DeliveryView(Struct):
     period_end_us: int
     url: str
     worker: str
+
+
+class BidResult(Struct):
+    """The answer to live.place_bid and live.amend_bid. ``price`` is what it pays now, ``cap`` the most it ever pays,
+    ``assigned`` the speed that it has by now; ``limit`` is null where there is none."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    status: str
+    price: str
+    cap: str
+    limit: str | None
+    assigned: str
+    ts_us: int
+    repeat: bool
+
+
+class AskResult(Struct):
+    """The answer to live.place_ask and live.amend_ask: it offers ``speed``, of which ``assigned`` is taken by now."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    status: str
+    price: str
+    speed: str
+    assigned: str
+    ts_us: int
+    repeat: bool
+
+
+class RefillResult(Struct):
+    """The answer to live.refill; ``left`` is what is not charged yet."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    refill_id: str
+    amount: str
+    left: str
+    balance: str
+    held: str
+    repeat: bool
+
+
+class BidView(Struct):
+    """An open bid of a live market. ``stopped``: its budget could be spent by now, and it waits for its flows' last reports."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    status: Literal["open", "stopped"]
+    price: str
+    cap: str
+    limit: str | None
+    assigned: str
+    budget: str
+    spent: str
+    left: str
+    url: str
+    worker: str
+    peg: str
+    offset: str
+    floor: str | None
+    expires_us: int
+    ts_us: int
+
+
+class AskView(Struct):
+    """An open ask of a live market."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    price: str
+    speed: str
+    assigned: str
+    expires_us: int
+    ts_us: int
+
+
+class LiveOrdersResult(Struct):
+    """The account's open orders in live markets, the latest first."""
+
+    bids: list[BidView]
+    asks: list[AskView]
+
+
+class FlowView(Struct):
+    """Hashrate from an ask to a bid. ``order_id`` is the account's order, for a meter the ask; ``cost`` is what was paid for
+    proven work so far, ``fee`` the account's own on it. ``closing``: it has ended, and its last work may still be
+    reported."""
+
+    flow_id: int
+    market: str
+    role: Literal["seller", "buyer", "meter"]
+    state: Literal["running", "closing"]
+    order_id: int
+    price: str
+    speed: str
+    hashrate: str
+    hashes: str
+    paid_hashes: str
+    cost: str
+    fee: str
+    url: str
+    worker: str
+    started_us: int
+    ended_us: int
+
+
+class FlowResult(Struct):
+    """The answer to report_flow: the flow's work so far, and what this report paid for it."""
+
+    flow_id: int
+    market: str
+    hashes: str
+    paid_hashes: str
+    cost: str
+    final: bool
+
+
+class EstimateResult(Struct):
+    """What a bid would get if it were placed now. ``cost_per_day`` is what ``assigned`` costs at its own price, fee included;
+    ``lasts_s`` how long the budget lasts at it. ``marginal`` is the market's marginal price now; ``full_price`` the lowest
+    price that gets all of the limit. Null: nothing is matched, no budget or no speed, no limit or not enough hashrate."""
+
+    market: str
+    price: str
+    limit: str | None
+    assigned: str
+    cost_per_day: str
+    lasts_s: int | None
+    marginal: str | None
+    full_price: str | None
+
+
+class LiveBookView(Struct):
+    """Levels best first: bids ``[price, limit, assigned]`` (limit null where a bid has none), asks ``[price, speed,
+    assigned]``. In a delta a level whose limit or speed is 0 is removed; ``assigned`` is the market's total. CRC32 as in
+    docs/PROTOCOL.md."""
+
+    state: str
+    assigned: str
+    marginal: str | None
+    bids: list[tuple[str, str | None, str]]
+    asks: list[tuple[str, str, str]]
+    checksum: int
+
+
+class LiveTickerView(Struct, tag_field="kind", tag="live"):
+    """A live market at a glance. ``paying_price`` is what proven work was paid with, by work, in the last five minutes."""
+
+    market: str
+    bid: str | None
+    ask: str | None
+    marginal: str | None
+    assigned: str
+    offered: str
+    paying_price: str | None
+    paying_price_day: str | None
+    index_price: str | None
+
+
+class FlowStartView(Struct):
+    """A flow that started. Who buys and who sells is not told."""
+
+    flow_id: int
+    price: str
+    speed: str
+    ts_us: int
+
+
+class PoolView(Struct):
+    pool_id: int
+    name: str
+    algorithm: str
+    url: str
+    worker: str
+    password: str
+
+
+class PoolResult(Struct):
+    """The answer to pool.delete."""
+
+    pool_id: int
+
+
+class IndexResult(Struct):
+    market: str
+    price: str | None
 
 
 class DestinationResult(Struct):
@@ -699,7 +1073,7 @@ class BookView(Struct):
     checksum: int
 
 
-class TickerView(Struct, omit_defaults=True):
+class TickerView(Struct, tag_field="kind", tag="dated"):
     """Top of book, last trade, and what traded in the last 24 hours."""
 
     market: str
@@ -721,3 +1095,7 @@ class AccountSnapshot(Struct):
     positions: list[PositionView]
     orders: list[OrderView]
     deliveries: list[DeliveryView]
+    bids: list[BidView] = []
+    asks: list[AskView] = []
+    flows: list[FlowView] = []
+    pools: list[PoolView] = []

@@ -12,42 +12,58 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar, cast, get_args
+from typing import Annotated, cast, get_args
 
 import msgspec
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from gateway import wire
+from gateway.nicehash import ids
 from gateway.scale import MONEY
 from gateway.text import printable
-from gateway.wire import MarketInfo, Permission
-from hashpit import __version__
+from gateway.wire import LiveMarketInfo, MarketInfo, Permission
+from hashpit import __version__, live_cli
 from hashpit.book import Book
 from hashpit.client import DEFAULT_URL, Client
-from hashpit.errors import HashpitError, RateLimited, Unknown
+from hashpit.console import (
+    DAY_S,
+    EXPIRES_S_MAX,
+    REFRESH_PER_S,
+    AsJson,
+    Data,
+    InMarket,
+    KeyFile,
+    Limit,
+    Market,
+    Url,
+    ask,
+    ask_with_key,
+    fail,
+    fields,
+    json_wanted,
+    number,
+    os_text,
+    out,
+    print_json,
+    rows,
+    show,
+    surely,
+    symbol,
+)
+from hashpit.errors import HashpitError
 from hashpit.explain import error_object, explain, when
 from hashpit.keys import Key, generate
-from hashpit.keys import load as load_key
 from hashpit.replay import command as replay_command
 
 WATCH_LEVELS = 12
 WATCH_TRADES = 12
-REFRESH_PER_S = 8
-DAY_S = 86_400
-LOGIN_TRIES = 5
-"""How often a command tries to log in while the exchange says that there are too many logins."""
-EXPIRES_S_MAX = 10_000 * DAY_S
-"""What still fits the wire's times; the exchange takes less, and says how much."""
 
 app = typer.Typer(
     help="Hashpit: a self-hosted, real-time exchange for hashrate. New here? Run [bold]hashpit demo[/bold].",
@@ -63,43 +79,9 @@ app.add_typer(keys_app, name="key")
 app.add_typer(markets_app, name="market")
 destinations_app = typer.Typer(help="Where hashrate that you buy is pointed.", no_args_is_help=True)
 app.add_typer(destinations_app, name="destination")
-
-PIPE_COLUMNS = 200
-"""Width of tables that do not go to a terminal, so that nothing in them is cut."""
-
-# What the exchange says is text, never markup.
-out = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, markup=False, emoji=False)
-_IN_JSON = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
-"""What JSON may carry as it is, and a terminal takes for a command or for another direction of writing."""
-T = TypeVar("T")
-
-
-json_wanted: ContextVar[bool] = ContextVar("json_wanted", default=False)
-"""Whether the command was given --json: the way it speaks of errors, too."""
-
-
-def _remember_json(wanted: bool) -> bool:
-    json_wanted.set(wanted)
-    return wanted
-
-
-def number(text: str) -> str:
-    """A price, quantity or amount as it is typed: .5 is 0.5."""
-    return f"0{text}" if text.startswith(".") else text
-
-
-def symbol(text: str) -> str:
-    """A market as it is typed: in any case."""
-    return text.upper()
-
-
-Url = Annotated[str, typer.Option("--url", envvar="HASHPIT_URL", help="where the exchange listens")]
-KeyFile = Annotated[Path | None, typer.Option("--key", envvar="HASHPIT_KEY", metavar="FILE", help="key file to log in with")]
-AsJson = Annotated[bool, typer.Option("--json", callback=_remember_json, help="print JSON instead of text, errors included")]
-Data = Annotated[Path, typer.Argument(metavar="DATA", help="data directory")]
-Market = Annotated[str, typer.Argument(metavar="MARKET", parser=symbol, help="such as SHA256-20261124; see market list")]
-InMarket = Annotated[str | None, typer.Option("--market", metavar="MARKET", parser=symbol, help="in this market only")]
-Limit = Annotated[int, typer.Option(min=1, max=1000, help="how many at most")]
+for group, commands in live_cli.COMMANDS:
+    app.add_typer(commands, name=group)
+app.command("live")(live_cli.live)
 
 
 class Side(StrEnum):
@@ -125,116 +107,6 @@ class State(StrEnum):
     CANCEL_ONLY = "cancel_only"
     HALTED = "halted"
     CLOSED = "closed"
-
-
-# ------------------------------------------------------------------------------------------------------------ plumbing
-
-
-def fail(message: str, code: int = 1, error: dict[str, Any] | None = None) -> NoReturn:
-    """End with a line on standard error; under ``--json`` that is ``{"error": ...}``."""
-    if json_wanted.get():
-        typer.echo(json_text({"error": {**(error or {}), "message": message}}), err=True)
-    else:
-        typer.echo(f"hashpit: {printable(message)}", err=True)
-    raise typer.Exit(code)
-
-
-def os_text(error: OSError) -> str:
-    """What the system refused, and for which file."""
-    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-
-
-async def log_in(url: str, key: Key | None) -> Client:
-    """A connected client. Commands typed one after the other by a script are many logins: when they are too many, wait."""
-    for _ in range(LOGIN_TRIES - 1):
-        client = Client(url, key)
-        try:
-            await client.connect()
-            return client
-        except RateLimited as error:
-            await asyncio.sleep(error.retry_after_s)
-    client = Client(url, key)
-    await client.connect()
-    return client
-
-
-def ask(url: str, key_file: Path | None, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    """Connect, do the work, disconnect. Errors of the SDK become one line and exit code 1."""
-
-    async def connected() -> T:
-        client = await log_in(url, load_key(key_file) if key_file else None)
-        try:
-            return await work(client)
-        finally:
-            await client.close()
-
-    try:
-        return asyncio.run(connected())
-    except (HashpitError, ValueError) as error:
-        fail(explain(error), error=error_object(error))
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-
-
-def ask_with_key(url: str, key_file: Path | None, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    """``ask`` for what nobody may do without a key."""
-    if key_file is None:
-        fail("this command needs a key: --key FILE or HASHPIT_KEY", 2)
-    return ask(url, key_file, work)
-
-
-async def surely(client: Client, command: Coroutine[Any, Any, T]) -> T:
-    """Await a command; when its outcome is unknown, find out. The ids that it carries make that safe."""
-    try:
-        return await command
-    except Unknown as unknown:
-        return cast(T, await client.retry(unknown))
-
-
-def json_text(value: object) -> str:
-    """JSON for a terminal: what that would take for a command is spelt out, and still the same JSON."""
-    return msgspec.json.encode(value).decode().translate(_IN_JSON)
-
-
-def print_json(value: object) -> None:
-    typer.echo(json_text(value))
-
-
-def show(value: object, as_json: bool, table: Callable[[], Table | str]) -> None:
-    """Print a result, as JSON or as a table."""
-    if as_json:
-        print_json(value)
-    else:
-        told = table()
-        out.print(told if isinstance(told, Table) else "\n".join(map(printable, told.split("\n"))))
-
-
-def rows(title: str, columns: Sequence[str], lines: Iterable[Sequence[object]]) -> Table:
-    """A table; columns whose name ends in ``>`` are numbers, set to the right."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in columns:
-        table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
-    for line in lines:
-        table.add_row(*(printable(str(cell)) for cell in line))
-    return table
-
-
-def fields(title: str, value: msgspec.Struct) -> Table:
-    """One thing, a line per field."""
-    table = rows(title, ["", ""], [_field(name, getattr(value, name)) for name in value.__struct_fields__])
-    table.show_header = False
-    return table
-
-
-def _field(name: str, value: Any) -> tuple[str, str]:
-    """A field for people: lists without brackets, yes and no, times in UTC."""
-    if isinstance(value, bool):
-        return name, "yes" if value else "no"
-    if isinstance(value, list):
-        return name, " ".join(str(one) for one in value)
-    if name.endswith("_us"):
-        return f"{name.removesuffix('_us')} (UTC)", when(value)
-    return name, str(value)
 
 
 # ------------------------------------------------------------------------------------------------------- the exchange
@@ -533,6 +405,43 @@ def key_add(
     show(added.key, as_json, lambda: fields(f"key, in {out_file}", added.key))
 
 
+class NiceHashKey(msgspec.Struct):
+    """What a client of NiceHash's API is configured with."""
+
+    key: str
+    secret: str
+    organization: str
+
+
+@keys_app.command("nicehash")
+def key_nicehash(
+    account: Annotated[int, typer.Option(help="account that the key speaks for")],
+    permission: Annotated[list[str] | None, typer.Option(help="read, trade; several with commas; default: both")] = None,
+    ip: Annotated[list[str] | None, typer.Option(help="address or network it may be used from; may be given again")] = None,
+    label: Annotated[str, typer.Option(help="a note to find it by")] = "",
+    url: Url = DEFAULT_URL,
+    key: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key for NiceHash's API and print it: key, secret, organisation id. It is shown this once. Takes an admin key.
+
+    Example: hashpit key nicehash --account 100 --key data/admin.key
+    """
+    permissions = [one for many in permission or ["read,trade"] for one in many.split(",")]
+    for one in permissions:
+        if one not in ("read", "trade"):
+            fail(f"--permission {one}: NiceHash's API knows read and trade", 2)
+
+    async def work(client: Client) -> NiceHashKey:
+        added = await client.add_key(
+            account, cast(list[Permission], permissions), kind="nicehash", ip_list=ip or [], label=label
+        )
+        return NiceHashKey(added.key.key, added.secret, ids.to_uuid(ids.ORGANIZATION, account))
+
+    made = ask_with_key(url, key, work)
+    show(made, as_json, lambda: fields("key for NiceHash's API", made))
+
+
 @keys_app.command("list")
 def key_list(
     account: Annotated[int | None, typer.Option(help="of this account only")] = None,
@@ -575,20 +484,17 @@ def market_list(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     Example: hashpit market list --json
     """
     found = ask(url, None, lambda client: client.markets())
-    lines = [
-        (
-            one.market,
-            one.state,
-            one.speed_unit,
-            one.reference_price,
-            when(one.gate_us)[5:16],
-            when(one.period_start_us)[5:16],
-            when(one.period_end_us)[5:16],
-        )
-        for one in found
-    ]
+    lines = [_market_line(one) for one in found]
     columns = ["market", "state", "unit", "reference>", "gate (UTC)", "from (UTC)", "until (UTC)"]
     show(found, as_json, lambda: rows("markets", columns, lines))
+
+
+def _market_line(one: wire.AnyMarketInfo) -> tuple[str, ...]:
+    terms = one.market, one.state, one.speed_unit
+    if isinstance(one, LiveMarketInfo):
+        return *terms, "", "", "now", "-"
+    period = [when(us)[5:16] for us in (one.gate_us, one.period_start_us, one.period_end_us)]
+    return *terms, one.reference_price, *period
 
 
 @markets_app.command("add")
@@ -608,6 +514,54 @@ def market_add(
     start_us = int(start.replace(tzinfo=UTC).timestamp()) * 1_000_000
     added = ask_with_key(url, key, lambda client: surely(client, client.list_market(algorithm, start_us, length, price)))
     show(added, as_json, lambda: fields("market", added))
+
+
+@markets_app.command("add-live")
+def market_add_live(
+    algorithm: Annotated[str, typer.Argument(help="such as SHA256")],
+    name: Annotated[str | None, typer.Option(parser=symbol, help="default: the algorithm's with -LIVE")] = None,
+    uniform: Annotated[bool, typer.Option("--uniform", help="everybody pays the marginal price, not the own")] = False,
+    buyer_fee_bps: Annotated[int, typer.Option(min=0, max=1000, help="on top of what work costs")] = 20,
+    seller_fee_bps: Annotated[int, typer.Option(min=0, max=1000, help="of what work earns")] = 10,
+    budget_min: Annotated[str | None, typer.Option(metavar="BTC", parser=number, help="smallest budget and refill")] = None,
+    decrease_interval_s: Annotated[int | None, typer.Option(min=0, help="between two lower prices of a bid")] = None,
+    decrease_step: Annotated[str | None, typer.Option(metavar="BTC", parser=number, help="at most this; 0: any")] = None,
+    url: Url = DEFAULT_URL,
+    key: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Open a live market. Takes an admin key.
+
+    Example: hashpit market add-live SHA256 --key data/admin.key
+    """
+    params = wire.ListLiveMarketParams(
+        algorithm=algorithm,
+        market=name,
+        pricing="uniform" if uniform else "pay_as_bid",
+        buyer_fee_bps=buyer_fee_bps,
+        seller_fee_bps=seller_fee_bps,
+        budget_min=budget_min,
+        decrease_interval_s=decrease_interval_s,
+        decrease_step=decrease_step,
+    )
+    added = ask_with_key(url, key, lambda client: surely(client, client.list_live_market(params)))
+    show(added, as_json, lambda: fields("live market", added))
+
+
+@markets_app.command("index")
+def market_index(
+    market: Market,
+    price: Annotated[str | None, typer.Argument(metavar="[PRICE]", help="BTC per unit per day; left out: none")] = None,
+    url: Url = DEFAULT_URL,
+    key: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell a live market the index price, which pegged bids can follow. Takes an admin key.
+
+    Example: hashpit market index SHA256-LIVE 0.00052 --key data/admin.key
+    """
+    done = ask_with_key(url, key, lambda client: surely(client, client.set_index(market, price)))
+    show(done, as_json, lambda: f"{done.market}: index {done.price or 'none'}")
 
 
 @markets_app.command("state")

@@ -30,7 +30,19 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, WebSocke
 from websockets.typing import Subprotocol
 
 from gateway import wire
-from gateway.wire import Budget, ChannelMessage, Close, Heartbeat, Hello, MarketInfo, ResyncParams, SubscribeParams
+from gateway.wire import (
+    AnyMarketInfo,
+    Budget,
+    ChannelMessage,
+    Close,
+    Heartbeat,
+    Hello,
+    LiveMarketInfo,
+    MarketInfo,
+    ResyncParams,
+    SubscribeParams,
+)
+from hashpit.book import Book
 from hashpit.errors import (
     Closed,
     Denied,
@@ -44,9 +56,10 @@ from hashpit.errors import (
     refused,
 )
 from hashpit.keys import Key
+from hashpit.levels import Levels
 from hashpit.messages import METHODS, ChannelClosed
 from hashpit.protocol import ACCOUNT, Answer, CodecName, Gap, Happening, Protocol
-from hashpit.readers import QUEUE_MAX, LiveBook, Reader, Subscription
+from hashpit.readers import QUEUE_MAX, C, Followed, Reader, Subscription
 
 DEFAULT_URL: Final = "ws://127.0.0.1:8765/ws"
 TIMEOUT_S: Final = 5.0
@@ -106,7 +119,7 @@ class Client:
         self._heard_s = 0.0
         self._sent_s = 0.0
         self._readers: dict[str, list[Reader]] = {}
-        self._markets: dict[str, MarketInfo] = {}
+        self._markets: dict[str, AnyMarketInfo] = {}
 
     # -------------------------------------------------------------------------------------------------- connection
 
@@ -422,7 +435,8 @@ class Client:
     # ---------------------------------------------------------------------------------------------------- channels
 
     async def subscribe(self, *channels: str, queue_max: int = QUEUE_MAX) -> Subscription:
-        """Follow channels: ``book.<market>``, ``trades.<market>``, ``ticker.<market>``, ``status``, ``account``.
+        """Follow channels: ``book.<market>``, ``trades.<market>``, ``ticker.<market>``, ``status``, ``account``, and of live
+        markets ``live.<market>``, ``flows.<market>``.
 
         Every channel's first message is a snapshot. Subscriptions survive reconnects: public channels start again with a
         snapshot, the account channel goes on after its last number (or, if that is too long ago, with a snapshot).
@@ -431,18 +445,25 @@ class Client:
         await self._listen(subscription, channels)
         return subscription
 
-    async def follow(self, market: str, *, conflated: bool = False) -> LiveBook:
+    async def follow(self, market: str, *, conflated: bool = False) -> Followed[Book]:
         """Keep a local book of a market; ``conflated`` takes the 100 ms form. Returns once its snapshot is in."""
         channel = f"book.{market}.100ms" if conflated else f"book.{market}"
-        live = LiveBook(await self.market(market), channel, self._unlisten, self._resync)
-        await self._listen(live, [live.channel])
+        return await self._follow(Book(await self.market(market)), channel)
+
+    async def follow_live(self, market: str) -> Followed[Levels]:
+        """Keep a local copy of a live market's bids and asks. Returns once its snapshot is in."""
+        return await self._follow(Levels(await self.live_market(market)), f"live.{market}")
+
+    async def _follow(self, copy: C, channel: str) -> Followed[C]:
+        followed = Followed(copy, channel, self._unlisten, self._resync)
+        await self._listen(followed, [channel])
         try:
             async with asyncio.timeout(self.timeout_s):
-                await live.changed()
+                await followed.changed()
         except TimeoutError:
-            live.close()
-            raise NoAnswer("subscribe", None, f"no snapshot of {live.channel} in time") from None
-        return live
+            followed.close()
+            raise NoAnswer("subscribe", None, f"no snapshot of {channel} in time") from None
+        return followed
 
     async def _listen(self, reader: Reader, channels: Sequence[str]) -> None:
         await self._wait_ready(asyncio.get_running_loop().time() + self.timeout_s)
@@ -486,14 +507,27 @@ class Client:
         """The server's version, limits and rates."""
         return cast(wire.InfoResult, await self.call("info"))
 
-    async def markets(self) -> list[MarketInfo]:
-        """Every listed market with its terms."""
-        markets: list[MarketInfo] = await self.call("markets")
+    async def markets(self) -> list[AnyMarketInfo]:
+        """Every listed market with its terms: MarketInfo of a dated one, LiveMarketInfo of a live one."""
+        markets: list[AnyMarketInfo] = await self.call("markets")
         self._markets = {market.market: market for market in markets}
         return markets
 
     async def market(self, symbol: str) -> MarketInfo:
-        """One market's terms, asked for once. Raises ValueError when it is not listed."""
+        """One dated market's terms, asked for once. Raises ValueError when it is not listed."""
+        market = await self._market(symbol)
+        if not isinstance(market, MarketInfo):
+            raise ValueError(f"{symbol} is a live market; see `hashpit live`, or live_market in a program")
+        return market
+
+    async def live_market(self, symbol: str) -> LiveMarketInfo:
+        """One live market's terms, asked for once. Raises ValueError when it is not listed."""
+        market = await self._market(symbol)
+        if not isinstance(market, LiveMarketInfo):
+            raise ValueError(f"{symbol} is not a live market")
+        return market
+
+    async def _market(self, symbol: str) -> AnyMarketInfo:
         if symbol not in self._markets:
             await self.markets()
         if symbol not in self._markets:
@@ -578,6 +612,178 @@ class Client:
         params = wire.CancelAllParams(market, side, deadline_us)
         return cast(wire.CancelAllResult, await self.call("cancel_all", params))
 
+    # ------------------------------------------------------------------------------------------------- live markets
+
+    async def place_bid(
+        self,
+        market: str,
+        price: Number,
+        budget: Number,
+        *,
+        limit: Number | None = None,
+        pool_id: int | None = None,
+        url: str | None = None,
+        worker: str | None = None,
+        peg: wire.PegName = "none",
+        offset: Number | None = None,
+        floor: Number | None = None,
+        expires_us: int | None = None,
+        client_order_id: str | None = None,
+        deadline_us: int | None = None,
+    ) -> wire.BidResult:
+        """Bid for hashrate in a live market, for a pool that was saved (``pool_id``) or ``url`` and ``worker``.
+
+        ``price`` is what it pays, pegged the most it ever pays; without ``limit`` it takes all that its price gets. Without a
+        ``client_order_id`` one is made, so that an Unknown outcome can always be resolved.
+        """
+        params = wire.PlaceBidParams(
+            market=market,
+            price=_text(price, "price"),
+            budget=_text(budget, "budget"),
+            limit=None if limit is None else _text(limit, "limit"),
+            pool_id=pool_id,
+            url=url,
+            worker=worker,
+            peg=peg,
+            offset=None if offset is None else _text(offset, "offset"),
+            floor=None if floor is None else _text(floor, "floor"),
+            expires_us=expires_us,
+            client_order_id=client_order_id or secrets.token_hex(12),
+            deadline_us=deadline_us,
+        )
+        return cast(wire.BidResult, await self.call("live.place_bid", params))
+
+    async def place_ask(
+        self,
+        market: str,
+        price: Number,
+        speed: Number,
+        *,
+        expires_us: int | None = None,
+        client_order_id: str | None = None,
+        deadline_us: int | None = None,
+    ) -> wire.AskResult:
+        """Offer hashrate in a live market for at least ``price``. ``client_order_id`` as for a bid."""
+        params = wire.PlaceAskParams(
+            market=market,
+            price=_text(price, "price"),
+            speed=_text(speed, "speed"),
+            expires_us=expires_us,
+            client_order_id=client_order_id or secrets.token_hex(12),
+            deadline_us=deadline_us,
+        )
+        return cast(wire.AskResult, await self.call("live.place_ask", params))
+
+    async def amend_bid(
+        self,
+        *,
+        order_id: int | None = None,
+        client_order_id: str | None = None,
+        price: Number | None = None,
+        limit: Number | None = None,
+        pool_id: int | None = None,
+        url: str | None = None,
+        worker: str | None = None,
+        deadline_us: int | None = None,
+    ) -> wire.BidResult:
+        """Change what a bid pays (pegged: at most), its limit (0 takes it away), or its pool."""
+        params = wire.AmendBidParams(
+            order_id=order_id,
+            client_order_id=client_order_id,
+            price=None if price is None else _text(price, "price"),
+            limit=None if limit is None else _text(limit, "limit"),
+            pool_id=pool_id,
+            url=url,
+            worker=worker,
+            deadline_us=deadline_us,
+        )
+        return cast(wire.BidResult, await self.call("live.amend_bid", params))
+
+    async def amend_ask(
+        self,
+        *,
+        order_id: int | None = None,
+        client_order_id: str | None = None,
+        price: Number | None = None,
+        speed: Number | None = None,
+        deadline_us: int | None = None,
+    ) -> wire.AskResult:
+        """Change the least price or the speed of an ask; less speed keeps its place."""
+        params = wire.AmendAskParams(
+            order_id=order_id,
+            client_order_id=client_order_id,
+            price=None if price is None else _text(price, "price"),
+            speed=None if speed is None else _text(speed, "speed"),
+            deadline_us=deadline_us,
+        )
+        return cast(wire.AskResult, await self.call("live.amend_ask", params))
+
+    async def refill(
+        self,
+        amount: Number,
+        *,
+        order_id: int | None = None,
+        client_order_id: str | None = None,
+        refill_id: str | None = None,
+        deadline_us: int | None = None,
+    ) -> wire.RefillResult:
+        """Add ``amount`` BTC to a bid's budget, once per ``refill_id``."""
+        params = wire.RefillParams(
+            order_id=order_id,
+            client_order_id=client_order_id,
+            amount=_text(amount, "amount"),
+            refill_id=refill_id or secrets.token_hex(12),
+            deadline_us=deadline_us,
+        )
+        return cast(wire.RefillResult, await self.call("live.refill", params))
+
+    async def live_orders(self, market: str | None = None, limit: int = 100) -> wire.LiveOrdersResult:
+        """The account's open bids and asks in live markets, the latest first."""
+        return cast(wire.LiveOrdersResult, await self.call("live.orders", wire.LiveOrdersParams(market, limit)))
+
+    async def flows(self, market: str | None = None, limit: int = 100, after_id: int = 0) -> list[wire.FlowView]:
+        """Hashrate that the account buys or sells, oldest first from above ``after_id`` on; with a meter key, all of it."""
+        return cast(list[wire.FlowView], await self.call("live.flows", wire.FlowsParams(market, limit, after_id)))
+
+    async def live_book(self, market: str, depth: int = 100) -> wire.LiveBookView:
+        """The best ``depth`` levels of a live market, once; ``follow_live`` keeps them current."""
+        return cast(wire.LiveBookView, await self.call("live.book", wire.BookParams(market, depth)))
+
+    async def estimate(
+        self, market: str, price: Number, limit: Number | None = None, budget: Number | None = None
+    ) -> wire.EstimateResult:
+        """What a bid of that price and limit would get now, what that costs, and how long a budget lasts."""
+        params = wire.EstimateParams(
+            market=market,
+            price=_text(price, "price"),
+            limit=None if limit is None else _text(limit, "limit"),
+            budget=None if budget is None else _text(budget, "budget"),
+        )
+        return cast(wire.EstimateResult, await self.call("live.estimate", params))
+
+    async def save_pool(
+        self,
+        name: str,
+        algorithm: str,
+        url: str,
+        worker: str,
+        password: str = "x",  # noqa: S107 what pools expect of those who need none
+        pool_id: int | None = None,
+    ) -> wire.PoolView:
+        """Remember a pool by a name, or change one that is there."""
+        params = wire.SavePoolParams(name, algorithm, url, worker, password, pool_id)
+        return cast(wire.PoolView, await self.call("pool.save", params))
+
+    async def delete_pool(self, pool_id: int) -> wire.PoolResult:
+        """Forget a pool; bids that were pointed at it stay so."""
+        return cast(wire.PoolResult, await self.call("pool.delete", wire.PoolParams(pool_id)))
+
+    async def pools(self) -> list[wire.PoolView]:
+        """The account's pools."""
+        return cast(list[wire.PoolView], await self.call("pools"))
+
+    # -------------------------------------------------------------------------------------------------------- reads
+
     async def order(self, *, order_id: int | None = None, client_order_id: str | None = None) -> wire.OrderView:
         """One order of the account, open or recently closed."""
         return cast(wire.OrderView, await self.call("order", wire.OrderRef(order_id, client_order_id)))
@@ -623,6 +829,19 @@ class Client:
         params = wire.ReportWorkParams(delivery_id, str(hashes), shares, str(excused_hashes))
         return cast(wire.WorkResult, await self.call("report_work", params))
 
+    async def report_flow(self, flow_id: int, hashes: int, final: bool = False) -> wire.FlowResult:
+        """A meter's report: proven work of a flow in total so far. ``final``: there will be no more."""
+        return cast(wire.FlowResult, await self.call("report_flow", wire.ReportFlowParams(flow_id, str(hashes), final)))
+
+    async def list_live_market(self, params: wire.ListLiveMarketParams) -> LiveMarketInfo:
+        """Open a live market."""
+        return cast(LiveMarketInfo, await self.call("list_live_market", params))
+
+    async def set_index(self, market: str, price: Number | None = None) -> wire.IndexResult:
+        """Tell a live market the index price; None: there is none."""
+        text = None if price is None else _text(price, "price")
+        return cast(wire.IndexResult, await self.call("set_index", wire.SetIndexParams(market, text)))
+
     async def create_account(self, name: str) -> wire.AccountResult:
         """Open an account. Its name is unique, so a retry that finds it taken has its id in the refusal's bound."""
         return cast(wire.AccountResult, await self.call("create_account", wire.CreateAccountParams(name)))
@@ -664,7 +883,7 @@ class Client:
         account: int,
         permissions: Sequence[wire.Permission],
         *,
-        kind: Literal["ed25519", "hmac"] = "ed25519",
+        kind: Literal["ed25519", "hmac", "nicehash"] = "ed25519",
         public_key: str = "",
         ip_list: Sequence[str] = (),
         label: str = "",

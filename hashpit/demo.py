@@ -6,6 +6,7 @@ by hand with the other commands. Starting it again goes on where it was: account
 """
 
 import asyncio
+import random
 import re
 import shutil
 import signal
@@ -15,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -24,10 +25,13 @@ from rich.text import Text
 
 from engine.rejects import RejectCode
 from engine.types import FEES_ACCOUNT
+from gateway.algorithms import ALGORITHMS
 from gateway.auth import KeyStore
 from gateway.config import CONFIG_FILE
-from gateway.wire import ChannelMessage, MarketInfo, Permission, TickerView
+from gateway.wire import AnyMarketInfo, ChannelMessage, LiveMarketInfo, LiveTickerView, MarketInfo, Permission, TickerView
+from hashpit.bots.bidder import Bidder, BidderSettings
 from hashpit.bots.maker import Maker, MakerSettings
+from hashpit.bots.rig import Rig, RigSettings
 from hashpit.bots.taker import Taker, TakerSettings
 from hashpit.client import Client
 from hashpit.errors import Closed, HashpitError, Rejected
@@ -45,6 +49,8 @@ STOP_S: Final = 10.0
 """How long it may take to stop by itself; then it is killed, which loses nothing that was acknowledged."""
 MONEY: Final = Decimal(10)
 """BTC that every demo account is given, and topped up to when it has less than half of it at the start."""
+FLOW_MONEY: Final = Decimal("0.5")
+"""BTC per day that the hashrate which a bidder wants is about worth."""
 QUOTE_MONEY: Final = Decimal("0.002")
 """BTC per day that one quote of a maker is about worth, whatever the algorithm."""
 BOT: Final = Path("docs/snippets/bot.py")
@@ -53,21 +59,39 @@ LINES: Final = 8
 """Recent trades that the status shows."""
 REFRESH_PER_S: Final = 4
 
-CONFIG: Final = """\
-# The demo exchange: five algorithms, each with five-minute periods for the impatient and daily ones.
+CONFIG: Final = (
+    """\
+# The demo exchange: five algorithms, each with five-minute periods for the impatient and daily ones, and two live markets.
 # `hashpit init` writes a file with every setting explained.
 
 [server]
 host = "127.0.0.1"
-""" + "".join(
-    f"""
+
+[nicehash]
+enabled = true
+port = 0
+"""
+    + "".join(
+        f"""
 [[listings]]
 algorithm = "{algorithm}"
 length_s = {length_s}
 ahead = 2
 """
-    for algorithm in ("SHA256", "SCRYPT", "KHEAVYHASH", "RANDOMX", "ETCHASH")
-    for length_s in (300, 86_400)
+        for algorithm in ("SHA256", "SCRYPT", "KHEAVYHASH", "RANDOMX", "ETCHASH")
+        for length_s in (300, 86_400)
+    )
+    + "".join(
+        f"""
+[[live]]
+algorithm = "{algorithm}"
+budget_min = "0.0001"
+decrease_interval_s = 5
+grace_s = 30
+idle_s = 60
+"""
+        for algorithm in ("SHA256", "SCRYPT")
+    )
 )
 
 
@@ -114,6 +138,8 @@ class Server:
         self._port = port
         self._process: asyncio.subprocess.Process | None = None
         self.url = ""
+        self.nicehash_url = ""
+        """Of NiceHash's API, where the configuration turns it on."""
 
     async def __aenter__(self) -> "Server":
         with (self._data / LOG_FILE).open("ab") as log:
@@ -136,6 +162,8 @@ class Server:
             hint = " Is another server running? Choose another --port." if "cannot listen" in "".join(why) else ""
             raise DemoError(f"the server did not start: {''.join(why)} (see {self._data / LOG_FILE}){hint}")
         self.url = found[1]
+        nicehash = re.search(r"NiceHash's API (https?://\S+)", line)
+        self.nicehash_url = nicehash[1] if nicehash is not None else ""
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -182,6 +210,7 @@ async def account(admin: Client, data: Path, name: str, permissions: list[Permis
 # ------------------------------------------------------------------------------------------------------------ the bots
 
 Bot = Callable[[Client, MarketInfo], Coroutine[Any, Any, None]]
+M = TypeVar("M", MarketInfo, LiveMarketInfo)
 
 
 def sized(market: MarketInfo, money: Decimal) -> str:
@@ -215,8 +244,53 @@ async def taker(client: Client, market: MarketInfo) -> None:
     await Taker(client, settings).run()
 
 
-async def crew(url: str, key: Key, bot: Bot) -> None:
-    """Run one bot in every open market, and in every one that opens later. Ends them all when canceled."""
+def bidder(share: str, most: str) -> Callable[[Client, LiveMarketInfo], Coroutine[Any, Any, None]]:
+    """A bidder that wants a share of FLOW_MONEY's hashrate, and pays up to ``most`` times the usual price."""
+
+    async def bot(client: Client, market: LiveMarketInfo) -> None:
+        usual = Decimal(ALGORITHMS[market.algorithm].reference_price)
+        settings = BidderSettings(
+            market=market.market,
+            limit=in_lots(market, FLOW_MONEY * Decimal(share)),
+            price_start=to_tick(market, usual * Decimal("0.9")),
+            price_max=to_tick(market, usual * Decimal(most)),
+            budget="0.0005",
+            url="stratum+tcp://pool.example:3333",
+            worker="demo",
+            step=to_tick(market, usual / 50),
+        )
+        await Bidder(client, settings).run()
+
+    return bot
+
+
+async def rigs(client: Client, market: LiveMarketInfo) -> None:
+    """Several rigs in each live market, some of which work for less than others."""
+    usual = Decimal(ALGORITHMS[market.algorithm].reference_price)
+    await client.cancel_all(market.market)  # what an earlier run left
+    async with asyncio.TaskGroup() as tasks:
+        for number, least in enumerate(("0.80", "0.90", "0.95", "1.00", "1.05")):
+            settings = RigSettings(
+                market=market.market, price=to_tick(market, usual * Decimal(least)), speed=in_lots(market, FLOW_MONEY / 3)
+            )
+            tasks.create_task(Rig(client, settings, random.Random(f"{market.market}/{number}")).run())
+
+
+def in_lots(market: LiveMarketInfo, money: Decimal) -> str:
+    """How much hashrate costs about ``money`` BTC per day, in whole lots and at least the market's smallest speed."""
+    speed = money / Decimal(ALGORITHMS[market.algorithm].reference_price)
+    lots = max(speed, Decimal(market.speed_min)) / Decimal(market.lot_size)
+    return f"{lots.to_integral_value(ROUND_DOWN) * Decimal(market.lot_size):f}"
+
+
+def to_tick(market: LiveMarketInfo, price: Decimal) -> str:
+    """A price on the tick below, and at least one tick."""
+    ticks = max(price / Decimal(market.tick_size), Decimal(1)).to_integral_value(ROUND_DOWN)
+    return f"{ticks * Decimal(market.tick_size):f}"
+
+
+async def crew(url: str, key: Key, kind: type[M], bot: Callable[[Client, M], Coroutine[Any, Any, None]]) -> None:
+    """Run one bot in every open market of a kind, and in every one that opens later. Ends them all when canceled."""
     async with (
         Client(url, key) as client,
         await client.subscribe("status") as status,
@@ -224,8 +298,8 @@ async def crew(url: str, key: Key, bot: Bot) -> None:
     ):
         running: set[str] = set()
 
-        def start(market: MarketInfo) -> None:
-            if market.state == "open" and market.market not in running:
+        def start(market: AnyMarketInfo) -> None:
+            if isinstance(market, kind) and market.state == "open" and market.market not in running:
                 running.add(market.market)
                 tasks.create_task(bot(client, market), name=f"bot in {market.market}")
 
@@ -255,7 +329,10 @@ class Board:
         self.trades = 0
         """Trades seen so far."""
         self._console = console
+        self.flows = 0
+        """Flows that started so far."""
         self._tickers: dict[str, TickerView] = {}
+        self._live: dict[str, LiveTickerView] = {}
         self._lines: deque[str] = deque(maxlen=LINES)
 
     def learn(self, message: ChannelMessage) -> None:
@@ -263,8 +340,11 @@ class Board:
         data = message.data
         if isinstance(data, TickerView):
             self._tickers[data.market] = data
+        elif isinstance(data, LiveTickerView):
+            self._live[data.market] = data
         elif isinstance(data, MarketStateChanged) and data.state != "open":
             self._tickers.pop(data.market, None)
+            self._live.pop(data.market, None)
         elif isinstance(data, Fill):
             self._say(message.ts_us, f"you: {data.side} {data.qty} at {data.price} in {data.market}")
         elif isinstance(data, DeliveryAssigned):
@@ -273,10 +353,15 @@ class Board:
         elif isinstance(data, DeliverySettled):
             self._say(message.ts_us, f"you: {settled(data)}")
         elif isinstance(data, list) and message.type == "event":
-            market = message.channel.partition(".")[2]
-            self.trades += len(data)
-            for trade in data:
-                self._say(message.ts_us, f"{market:28} {trade.aggressor_side:4} {trade.qty:>12} at {trade.price}")
+            tape, _, market = message.channel.partition(".")
+            if tape == "flows":
+                self.flows += len(data)
+                for flow in data:
+                    self._say(message.ts_us, f"{market:28} flow {flow.speed:>12} at {flow.price}")
+            else:
+                self.trades += len(data)
+                for trade in data:
+                    self._say(message.ts_us, f"{market:28} {trade.aggressor_side:4} {trade.qty:>12} at {trade.price}")
 
     def picture(self) -> Group:
         """One frame."""
@@ -284,12 +369,18 @@ class Board:
         for column in ("market", "bid", "ask", "last", "trades"):
             table.add_column(column, justify="left" if column == "market" else "right", no_wrap=True)
         tickers = sorted(self._tickers.values(), key=lambda ticker: ticker.market)
-        room = max(1, self._console.height - LINES - 6)
+        live = sorted(self._live.values(), key=lambda ticker: ticker.market)
+        room = max(1, self._console.height - LINES - len(live) - 9)
         for ticker in tickers[:room]:
             table.add_row(ticker.market, ticker.bid, ticker.ask, ticker.last, str(ticker.trades))
         if len(tickers) > room:
             table.add_row(f"and {len(tickers) - room} more markets")
-        return Group(Text(), table, Text(), *(Text(line, style="dim") for line in self._lines))
+        flowing = Table(box=None, padding=(0, 2))
+        for column in ("live market", "bid", "ask", "marginal", "flows", "of", "paid"):
+            flowing.add_column(column, justify="left" if column == "live market" else "right", no_wrap=True)
+        for one in live:
+            flowing.add_row(one.market, one.bid, one.ask, one.marginal, one.assigned, one.offered, one.paying_price)
+        return Group(Text(), table, Text(), flowing, Text(), *(Text(line, style="dim") for line in self._lines))
 
     def _say(self, ts_us: int, line: str) -> None:
         line = f"{clock(ts_us)} {line}"
@@ -334,15 +425,17 @@ async def watch(url: str, key: Key, board: Board) -> None:
                 board.learn(message)
                 match message.data:
                     case StatusSnapshot(markets=listed):
-                        markets = [market.market for market in listed if market.state == "open"]
-                    case MarketListed(market=market):
+                        markets = [market for market in listed if market.state == "open"]
+                    case MarketListed(terms=market):
                         markets = [market]
                     case _:
                         markets = []
                 for market in markets:
-                    if market not in followed:
-                        followed.add(market)
-                        tasks.create_task(follow(f"ticker.{market}", f"trades.{market}"))
+                    name = market.market
+                    if name not in followed:
+                        followed.add(name)
+                        tape = "flows" if isinstance(market, LiveMarketInfo) else "trades"
+                        tasks.create_task(follow(f"ticker.{name}", f"{tape}.{name}"))
 
         tasks.create_task(follow("account"))
         tasks.create_task(follow_status(await client.subscribe("status")))
@@ -351,20 +444,32 @@ async def watch(url: str, key: Key, board: Board) -> None:
 # ------------------------------------------------------------------------------------------------------------- the run
 
 
-def advice(url: str, data: Path, market: MarketInfo) -> str:
+def advice(url: str, data: Path, market: MarketInfo, nicehash_url: str, account: int) -> str:
     """What to type next."""
     command = program()
     options = "" if url.endswith(":8765/ws") else f" --url {url}"
     key = data / "you.key"
     bot = f"\n  {near(Path(sys.executable))} {BOT} {url} {key} {market.market}" if BOT.exists() else ""
+    admin = data / ADMIN_FILE
+    nicehash = (
+        f"""
+NiceHash's API is at {nicehash_url} (docs/NICEHASH.md); an account's key for it:
+
+  {command} key nicehash --account {account} --key {admin}{options}
+"""
+        if nicehash_url
+        else ""
+    )
     return f"""The exchange runs at {url}, its files are in {data}. In another terminal:
 
   {command} watch {market.market}{options}
+  {command} live {market.algorithm}-LIVE{options}
   {command} book {market.market}{options}
   {command} place {market.market} buy {sized(market, QUOTE_MONEY)} --price {market.reference_price} --key {key}{options}
+  {command} bid estimate {market.algorithm}-LIVE {market.reference_price} --limit 100 --budget 0.01{options}
   {command} orders --key {key}{options}
   {command} account show --key {key}{options}{bot}
-
+{nicehash}
 Ctrl-C stops it; the next `hashpit demo` goes on from here."""
 
 
@@ -391,17 +496,25 @@ async def run(data: Path, port: int = 0, seconds: float = 0, console: Console | 
         async with Client(server.url, load(data / ADMIN_FILE)) as admin:
             makers = [await account(admin, data, f"maker-{name}", ["trade", "read"]) for name in ("near", "far")]
             takes = await account(admin, data, "taker", ["trade", "read"])
+            bidders = [await account(admin, data, f"bidder-{name}", ["trade", "read"]) for name in ("one", "two", "three")]
+            farm = await account(admin, data, "farm", ["trade", "read"])
             meters = await account(admin, data, "meter", ["meter", "read"], money=False)
             you = await account(admin, data, "you", ["trade", "read", "withdraw"])
             market = await first_market(admin)
-        console.print(advice(server.url, data, market), highlight=False, markup=False, soft_wrap=True)
+            mine = next(key.account for key in await admin.keys() if key.key == load(you).key)
+        told = advice(server.url, data, market, server.nicehash_url, mine)
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
         board = Board(console)
         try:
             async with asyncio.timeout(seconds or None), asyncio.TaskGroup() as tasks:
                 for work in (
-                    crew(server.url, load(makers[0]), maker(20)),
-                    crew(server.url, load(makers[1]), maker(60)),
-                    crew(server.url, load(takes), taker),
+                    crew(server.url, load(makers[0]), MarketInfo, maker(20)),
+                    crew(server.url, load(makers[1]), MarketInfo, maker(60)),
+                    crew(server.url, load(takes), MarketInfo, taker),
+                    crew(server.url, load(bidders[0]), LiveMarketInfo, bidder("1", "1.05")),
+                    crew(server.url, load(bidders[1]), LiveMarketInfo, bidder("0.7", "1.10")),
+                    crew(server.url, load(bidders[2]), LiveMarketInfo, bidder("0.4", "1.20")),
+                    crew(server.url, load(farm), LiveMarketInfo, rigs),
                     meter(server.url, load(meters)),
                     watch(server.url, load(you), board),
                     server.ended(),
@@ -432,13 +545,14 @@ async def first_market(client: Client) -> MarketInfo:
     async with await client.subscribe("status") as status, asyncio.timeout(START_S):
         async for message in status:
             match message.data:
-                case StatusSnapshot(markets=markets):
-                    pass
+                case StatusSnapshot(markets=listed):
+                    markets = listed
                 case MarketListed(terms=terms):
                     markets = [terms]
                 case _:
                     markets = []
-            daily = [one for one in markets if one.state == "open" and one.period_end_us - one.period_start_us == DAY_US]
+            dated = [one for one in markets if isinstance(one, MarketInfo)]
+            daily = [one for one in dated if one.state == "open" and one.period_end_us - one.period_start_us == DAY_US]
             if daily:
                 return min(daily, key=lambda one: (one.algorithm != "SHA256", one.gate_us, one.market))
     raise DemoError("the exchange lists no daily market")

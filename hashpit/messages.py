@@ -9,7 +9,19 @@ from typing import Any, Final, Literal, NamedTuple
 from msgspec import Struct
 
 from gateway import wire
-from gateway.wire import AccountSnapshot, BookView, FillView, MarketInfo, TickerView, TradeView
+from gateway.wire import (
+    AccountSnapshot,
+    AnyMarketInfo,
+    BookView,
+    FillView,
+    FlowStartView,
+    LiveBookView,
+    LiveMarketInfo,
+    LiveTickerView,
+    MarketInfo,
+    TickerView,
+    TradeView,
+)
 
 # ----------------------------------------------------------------------------------------------------- account channel
 
@@ -166,6 +178,176 @@ class DeliverySettled(AccountEvent, tag="delivery_settled"):
     held: str
 
 
+class BidPlaced(AccountEvent, tag="bid_placed"):
+    """The engine took a bid into a live market. ``price`` is what it pays now, ``cap`` the most it ever pays."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    price: str
+    cap: str
+    limit: str | None
+    budget: str
+    url: str
+    worker: str
+    peg: str
+    offset: str
+    floor: str | None
+    expires_us: int
+    ts_us: int
+    placing_fee: str
+    balance: str
+    held: str
+
+
+class BidAmended(AccountEvent, tag="bid_amended"):
+    """A bid changed: by its buyer (``bid_amended``), or because what it follows moved (``bid_repriced``)."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    old_price: str
+    price: str
+    cap: str
+    limit: str | None
+    url: str
+    worker: str
+    cause: str
+
+
+class BidStopped(AccountEvent, tag="bid_stopped"):
+    """A bid's budget could be spent by now: it is out of the book until the last work of its flows is reported."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    left: str
+
+
+class BidResumed(AccountEvent, tag="bid_resumed"):
+    """A bid that was stopped is back in the book."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    price: str
+    left: str
+
+
+class BidRefilled(AccountEvent, tag="bid_refilled"):
+    """A bid's budget grew."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    refill_id: str
+    amount: str
+    left: str
+    balance: str
+    held: str
+
+
+class BidEnded(AccountEvent, tag="bid_ended"):
+    """A bid's end: of its ``budget`` ``spent`` is charged and ``returned`` available again; the rest waits for reports."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    reason: str
+    budget: str
+    spent: str
+    returned: str
+    balance: str
+    held: str
+
+
+class AskPlaced(AccountEvent, tag="ask_placed"):
+    """The engine took an ask into a live market."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    price: str
+    speed: str
+    expires_us: int
+    ts_us: int
+    balance: str
+    held: str
+
+
+class AskAmended(AccountEvent, tag="ask_amended"):
+    """An ask has another price or speed."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    old_price: str
+    price: str
+    old_speed: str
+    speed: str
+
+
+class AskEnded(AccountEvent, tag="ask_ended"):
+    """An ask's end."""
+
+    order_id: int
+    client_order_id: str
+    market: str
+    reason: str
+
+
+class FlowChanged(AccountEvent, tag="flow_changed"):
+    """Hashrate that the account buys or sells, under its order ``order_id``: it started, was resized, ended, or goes to
+    another pool."""
+
+    flow_id: int
+    market: str
+    role: Literal["seller", "buyer"]
+    change: Literal["started", "resized", "ended", "redirected"]
+    order_id: int
+    old_speed: str
+    speed: str
+    price: str
+    cause: str
+    url: str
+    worker: str
+    ts_us: int
+
+
+class FlowPaid(AccountEvent, tag="flow_paid"):
+    """Work of a flow was reported. The money is that of this report, ``fee`` the account's own; hashes are totals."""
+
+    flow_id: int
+    market: str
+    role: Literal["seller", "buyer"]
+    order_id: int
+    hashes: str
+    paid_hashes: str
+    cost: str
+    fee: str
+    final: bool
+    balance: str
+    held: str
+    released: str = ""
+
+
+class PoolSaved(AccountEvent, tag="pool_saved"):
+    """A pool was made or changed."""
+
+    pool_id: int
+    name: str
+    algorithm: str
+    url: str
+    worker: str
+    password: str
+
+
+class PoolDeleted(AccountEvent, tag="pool_deleted"):
+    """A pool was forgotten."""
+
+    pool_id: int
+
+
 AnyAccountEvent = (
     Accepted
     | Rejected
@@ -178,6 +360,19 @@ AnyAccountEvent = (
     | DeliveryAssigned
     | DeliveryUpdated
     | DeliverySettled
+    | BidPlaced
+    | BidAmended
+    | BidStopped
+    | BidResumed
+    | BidRefilled
+    | BidEnded
+    | AskPlaced
+    | AskAmended
+    | AskEnded
+    | FlowChanged
+    | FlowPaid
+    | PoolSaved
+    | PoolDeleted
 )
 
 # ------------------------------------------------------------------------------------------------------ other channels
@@ -193,7 +388,7 @@ class StatusSnapshot(Struct):
     """The server's state and every market's terms."""
 
     server: ServerState
-    markets: list[MarketInfo]
+    markets: list[AnyMarketInfo]
 
 
 class ServerChanged(Struct, tag_field="event", tag="server"):
@@ -202,7 +397,7 @@ class ServerChanged(Struct, tag_field="event", tag="server"):
 
 class MarketListed(Struct, tag_field="event", tag="market_listed"):
     market: str
-    terms: MarketInfo
+    terms: AnyMarketInfo
 
 
 class MarketStateChanged(Struct, tag_field="event", tag="market_state"):
@@ -226,7 +421,12 @@ _DATA: Final[dict[tuple[str, str], Any]] = {
     ("book", "event"): ChannelClosed,
     ("trades", "snapshot"): list[TradeView],
     ("trades", "event"): list[TradeView] | ChannelClosed,
-    ("ticker", "snapshot"): TickerView,
+    ("live", "snapshot"): LiveBookView,
+    ("live", "delta"): LiveBookView,
+    ("live", "event"): ChannelClosed,
+    ("flows", "snapshot"): list[FlowStartView],
+    ("flows", "event"): list[FlowStartView] | ChannelClosed,
+    ("ticker", "snapshot"): TickerView | LiveTickerView,
     ("ticker", "event"): ChannelClosed,
 }
 
@@ -249,7 +449,7 @@ class Method(NamedTuple):
 METHODS: Final[dict[str, Method]] = {
     "time": Method(wire.TimeResult),
     "info": Method(wire.InfoResult),
-    "markets": Method(list[MarketInfo]),
+    "markets": Method(list[AnyMarketInfo]),
     "book": Method(BookView),
     "trades": Method(list[TradeView]),
     "heartbeat": Method(wire.Heartbeat),
@@ -263,6 +463,18 @@ METHODS: Final[dict[str, Method]] = {
     "amend": Method(wire.OrderResult, True),
     "cancel": Method(wire.CancelResult, True),
     "cancel_all": Method(wire.CancelAllResult, True),
+    "live.place_bid": Method(wire.BidResult, True),
+    "live.place_ask": Method(wire.AskResult, True),
+    "live.amend_bid": Method(wire.BidResult, True),
+    "live.amend_ask": Method(wire.AskResult, True),
+    "live.refill": Method(wire.RefillResult, True),
+    "live.orders": Method(wire.LiveOrdersResult),
+    "live.flows": Method(list[wire.FlowView]),
+    "live.book": Method(LiveBookView),
+    "live.estimate": Method(wire.EstimateResult),
+    "pool.save": Method(wire.PoolView, True),
+    "pool.delete": Method(wire.PoolResult, True),
+    "pools": Method(list[wire.PoolView]),
     "order": Method(wire.OrderView),
     "orders": Method(list[wire.OrderView]),
     "balances": Method(wire.BalanceView),
@@ -272,9 +484,12 @@ METHODS: Final[dict[str, Method]] = {
     "set_destination": Method(wire.DestinationResult, True),
     "withdraw": Method(wire.TransferResult, True),
     "report_work": Method(wire.WorkResult, True),
+    "report_flow": Method(wire.FlowResult, True),
     "create_account": Method(wire.AccountResult, True),
     "deposit": Method(wire.TransferResult, True),
     "list_market": Method(MarketInfo, True),
+    "list_live_market": Method(LiveMarketInfo, True),
+    "set_index": Method(wire.IndexResult, True),
     "set_market_state": Method(wire.MarketStateResult, True),
     "settle": Method(wire.SettleResult, True),
     "account_cancel_all": Method(wire.CancelAllResult, True),

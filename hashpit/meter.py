@@ -1,9 +1,9 @@
 """A simulated meter: stands in for the pools and proxies that count the shares of real deliveries.
 
-It reads every running delivery, imagines miners at work, and reports what they proved. A share stands for a fixed amount of
-expected work, and how many are found in a while is a Poisson number, as with real miners: an honest seller proves a little
-more or less than contracted, and the exchange's tolerance has to bear that. Some sellers are not honest: every delivery draws
-its speed once, from its id, and a share of them (``sloppy_share``) runs too slow.
+It reads every running delivery and every flow of live markets, imagines miners at work, and reports what they proved. A share
+stands for a fixed amount of expected work, and how many are found in a while is a Poisson number, as with real miners: an
+honest seller proves a little more or less than contracted, and the exchange's tolerance has to bear that. Some sellers are not
+honest: every delivery, and every ask, draws its speed once, from its id, and a share of them (``sloppy_share``) runs too slow.
 
 Reports are totals, so a meter that was away, or reports twice, does no harm: it goes on from what the exchange has on record.
 """
@@ -15,12 +15,14 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.wire import DeliveryView
+from gateway.wire import DeliveryView, FlowView
 from hashpit.client import Client
 from hashpit.errors import HashpitError, NoAnswer, NotSent, RateLimited, Rejected
 
 SHARES_PER_DELIVERY: Final = 5_000
 """Expected shares of a whole delivery: enough for about 1.4 % of noise."""
+SHARES_PER_S: Final = 4
+"""Shares of a flow per second, expected at its full speed."""
 PAGE: Final = 1_000
 """Deliveries asked for at a time."""
 KNUTH_MAX: Final = 30.0
@@ -67,6 +69,8 @@ class Meter:
         self._rng = random.Random(self.settings.seed)
         # Until when each running delivery was measured.
         self._measured_us: dict[int, int] = {}
+        # The same of each flow, and its hashrate since.
+        self._flows: dict[int, tuple[int, int]] = {}
 
     async def run(self) -> None:
         """Report until canceled. Raises what ends the client (Closed), or a refusal of the key (Denied)."""
@@ -93,6 +97,7 @@ class Meter:
             after_id = page[-1].delivery_id
         for settled in self._measured_us.keys() - running:
             del self._measured_us[settled]
+        await self._report_flows(now_us)
 
     def speed(self, delivery_id: int) -> float:
         """A delivery's speed as a part of what was contracted; always the same for the same id and seed."""
@@ -108,6 +113,37 @@ class Meter:
         until_us = min(now_us, delivery.period_end_us)
         self._measured_us[delivery.delivery_id] = max(since_us, until_us)
         return poisson(self._rng, max(0, until_us - since_us) / US * shares_per_s)
+
+    async def _report_flows(self, now_us: int) -> None:
+        """One round over every flow; one that has ended is reported for the last time."""
+        seen: set[int] = set()
+        after_id = 0
+        while True:
+            page = await self.client.flows(limit=PAGE, after_id=after_id)
+            for flow in page:
+                seen.add(flow.flow_id)
+                hashes = int(flow.hashes) + self.worked(flow, now_us)
+                try:
+                    await self.client.report_flow(flow.flow_id, hashes, final=flow.state == "closing")
+                    self.reports += 1
+                except Rejected:
+                    pass  # done with in the meantime
+            if len(page) < PAGE:
+                break
+            after_id = page[-1].flow_id
+        for done in self._flows.keys() - seen:
+            del self._flows[done]
+
+    def worked(self, flow: FlowView, now_us: int) -> int:
+        """Hashes that a flow's ask proved since it was measured last."""
+        until_us = flow.ended_us or now_us
+        # What was proven before it was seen here is an earlier meter's, which knows until when.
+        first_us = until_us if int(flow.hashes) else flow.started_us
+        since_us, hashrate = self._flows.get(flow.flow_id, (first_us, int(flow.hashrate)))
+        self._flows[flow.flow_id] = until_us, int(flow.hashrate)
+        share = max(1, hashrate // SHARES_PER_S)
+        found = poisson(self._rng, max(0, until_us - since_us) / US * SHARES_PER_S * self.speed(flow.order_id))
+        return found * share if hashrate else 0
 
     async def _report_one(self, delivery: DeliveryView, now_us: int) -> None:
         found = self.found(delivery, now_us)

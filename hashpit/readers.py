@@ -1,15 +1,15 @@
-"""Who takes a channel's messages: a Subscription hands them out one by one, a LiveBook keeps a book from them.
+"""Who takes a channel's messages: a Subscription hands them out one by one, a Followed keeps a copy from them.
 
-The client feeds them from its one reading task, so they never wait. ``Client.subscribe`` and ``Client.follow`` make them.
+The client feeds them from its one reading task, so they never wait. ``Client.subscribe``, ``Client.follow`` and
+``Client.follow_live`` make them.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
-from gateway.wire import ChannelMessage, MarketInfo
-from hashpit.book import Book
+from gateway.wire import ChannelMessage
 from hashpit.errors import Overflow, ProtocolError
 from hashpit.messages import ChannelClosed
 
@@ -127,7 +127,24 @@ class Subscription:
         self._leave(self, self.channels)
 
 
-class LiveBook:
+class Copy(Protocol):
+    """A local copy of a market's levels: :class:`hashpit.book.Book` or :class:`hashpit.levels.Levels`."""
+
+    trouble: str
+
+    def apply(self, message: ChannelMessage) -> bool:
+        """Take in a message; whether the copy is proven."""
+        ...
+
+    def lose(self, why: str) -> bool:
+        """Mark the copy as not proven."""
+        ...
+
+
+C = TypeVar("C", bound=Copy)
+
+
+class Followed(Generic[C]):
     """A local book that the client keeps current and proven, for reading at any time through ``book``.
 
     ``async for book in live`` yields it after changes: a reader that is slower than the market sees fewer states, each of
@@ -137,8 +154,8 @@ class LiveBook:
 
     SNAPSHOTS_MAX: Final = 3
 
-    def __init__(self, market: MarketInfo, channel: str, leave: Leave, resync: Callable[[str, str], None]) -> None:
-        self.book = Book(market)
+    def __init__(self, book: C, channel: str, leave: Leave, resync: Callable[[str, str], None]) -> None:
+        self.book = book
         self.channel = channel
         self.resyncs = 0
         """How often the copy failed its checks."""
@@ -151,16 +168,16 @@ class LiveBook:
         self._error: BaseException | None = None
         self._news = asyncio.Event()
 
-    def __aiter__(self) -> "LiveBook":
+    def __aiter__(self) -> "Followed[C]":
         return self
 
-    async def __anext__(self) -> Book:
+    async def __anext__(self) -> C:
         await self.changed()
         if self.ended:
             raise StopAsyncIteration
         return self.book
 
-    async def __aenter__(self) -> "LiveBook":
+    async def __aenter__(self) -> "Followed[C]":
         return self
 
     async def __aexit__(self, *error: object) -> None:

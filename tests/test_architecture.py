@@ -40,7 +40,7 @@ GATEWAY_ROWS = (
         "recovery",
         "archive",
     ),  # a file named in no row counts as one of these
-    ("server", "http"),
+    ("server", "nicehash"),
     ("__main__",),
 )
 GATEWAY_MIDDLE = 1
@@ -76,6 +76,13 @@ BANNED_CALLS_IN_ENGINE = {
 SANS_IO = (
     *("gateway.wire", "gateway.scale", "gateway.session", "gateway.auth", "gateway.ratelimit", "gateway.channels"),
     *("hashpit.protocol", "hashpit.book"),
+    *(
+        f"gateway.nicehash.{name}"
+        for name in (
+            *("service", "routes", "calls", "public", "hashpower", "accounting", "views", "answers", "bodies"),
+            *("history", "catalog", "units", "signing", "ids", "problems", "stomp"),
+        )
+    ),
 )
 NOT_IN_SANS_IO = {
     "time": "a ts_ns parameter",
@@ -85,6 +92,10 @@ NOT_IN_SANS_IO = {
 }
 ONLY_IN = {
     "picows": ("gateway.server",),
+    "litestar": ("gateway.nicehash.http",),
+    "uvicorn": ("gateway.nicehash.http",),
+    "h11": ("gateway.nicehash.http",),
+    "stompman": ("gateway.nicehash.stomp",),
     "sqlite3": ("gateway.journal", "gateway.archive"),
 }
 
@@ -370,6 +381,10 @@ WRONG = [
     ("hashpit.cli", "from engine.core import Engine", "the SDK knows"),
     ("hashpit.build", "from hashpit.client import Client", "standard library"),
     ("hashpit.client", "import picows", "gateway.server"),
+    ("gateway.session", "import litestar", "gateway.nicehash.http"),
+    ("gateway.nicehash.service", "from uvicorn import Config", "gateway.nicehash.http"),
+    ("gateway.nicehash.public", "import time", "ts_ns"),
+    ("gateway.session", "from gateway.nicehash.service import Service", "above"),
 ]
 
 RIGHT = [
@@ -386,6 +401,7 @@ RIGHT = [
     ("gateway.server", "import picows\nfrom gateway.session import Session"),
     ("gateway.archive.store", "import sqlite3"),
     ("gateway.__main__", "from hashpit.build import prefer_source\nfrom gateway.server import serve"),
+    ("gateway.nicehash.http", "import asyncio\nimport litestar\nfrom gateway.server import bind"),
     ("hashpit.client", "from engine.events import Fill\nfrom gateway.wire import decode\nimport websockets"),
     ("hashpit.cli", "from gateway.config import Config"),
     ("hashpit.replay", "from engine.core import Engine"),

@@ -18,35 +18,59 @@ from engine.core import Engine
 from engine.events import (
     Accepted,
     Amended,
+    AskAmended,
+    AskEnded,
+    AskPlaced,
     BalanceChanged,
+    BidAmended,
+    BidEnded,
+    BidPlaced,
+    BidRefilled,
+    BidResumed,
+    BidStopped,
     Canceled,
     DeliveryAssigned,
     DeliverySettled,
     DeliveryUpdated,
     DestinationSet,
     Event,
+    FlowChanged,
+    FlowPaid,
+    PoolDeleted,
+    PoolSaved,
     Reduced,
     Rejected,
     Trade,
 )
+from engine.markets.live import Ask, Bid
 from gateway.channels.base import Channel, Frame, Subscriber, Subscriptions, Terms
 from gateway.outbox import BACKLOG_BYTES_MAX
 from gateway.records import Fact, Role
 from gateway.scale import MONEY
 from gateway.views import (
+    ask_view,
     balance_view,
+    bid_view,
     delivery_view,
     fill_view,
+    flow_view,
+    limit_text,
     micros,
     needs_terms,
+    or_null,
     order_view,
+    own_flows,
+    pool_view,
     position_view,
     reject_error,
 )
 from gateway.wire import (
     CANCEL_REASON,
     DELIVERY_STATE,
+    END_REASON,
+    FLOW_CAUSE,
     ORDER_TYPE,
+    PEG,
     POST_ONLY,
     SELF_TRADE_PREVENTION,
     SIDE,
@@ -75,7 +99,20 @@ class FactLimits(NamedTuple):
     resume_max: int = RESUME_FACTS_MAX
 
 
-PRICED: Final = (Accepted, Amended, Canceled, DeliveryAssigned, Reduced, Trade)
+PRICED: Final = (
+    Accepted,
+    Amended,
+    Canceled,
+    DeliveryAssigned,
+    Reduced,
+    Trade,
+    BidPlaced,
+    AskPlaced,
+    BidAmended,
+    AskAmended,
+    BidResumed,
+    FlowChanged,
+)
 """Events with prices or quantities, which only the market's terms turn into text."""
 
 Data = dict[str, Any]
@@ -310,6 +347,10 @@ def account_snapshot(engine: Engine, account: Account, terms: Mapping[str, Terms
             delivery_view(delivery, "seller" if mine == delivery.seller else "buyer", terms[delivery.market])
             for delivery in deliveries
         ],
+        bids=[bid_view(order, terms[order.market]) for order in account.live.values() if isinstance(order, Bid)],
+        asks=[ask_view(order, terms[order.market]) for order in account.live.values() if isinstance(order, Ask)],
+        flows=[flow_view(flow, role, terms[flow.ask.market]) for flow, role in own_flows(account)],
+        pools=[pool_view(pool) for pool in account.pools.values()],
     )
 
 
@@ -335,6 +376,17 @@ def concerned(event: Event) -> list[tuple[int, int, Role, str]]:
             (event.buyer, event.buyer_seq, "buyer", event.market),
         ]
     if type(event) is BalanceChanged and not event.repeat:
+        return [(event.account, event.account_seq, "", "")]
+    if isinstance(event, FlowChanged | FlowPaid):
+        return [
+            (event.buyer, event.buyer_seq, "buyer", event.market),
+            (event.seller, event.seller_seq, "seller", event.market),
+        ]
+    if isinstance(event, BidAmended | AskAmended | BidStopped | BidResumed | BidEnded | AskEnded):
+        return [(event.account, event.account_seq, "", event.market)]
+    if isinstance(event, BidPlaced | AskPlaced | BidRefilled) and not event.repeat:
+        return [(event.account, event.account_seq, "", event.market)]
+    if isinstance(event, PoolSaved | PoolDeleted):
         return [(event.account, event.account_seq, "", "")]
     return []
 
@@ -514,6 +566,180 @@ def _settled(event: DeliverySettled, fact: Fact) -> Data:
     }
 
 
+def _bid_placed(event: BidPlaced, fact: Fact) -> Data:
+    assert fact.terms is not None
+    price = fact.terms.price.format
+    return {
+        "order_id": event.order_id,
+        "client_order_id": event.client_order_id,
+        "market": event.market,
+        "price": price(event.price),
+        "cap": price(event.cap),
+        "limit": limit_text(event.limit, fact.terms),
+        "budget": MONEY.format(event.budget),
+        "url": event.url,
+        "worker": event.worker,
+        "peg": PEG[event.peg],
+        "offset": price(event.offset),
+        "floor": or_null(fact.terms.price, event.floor),
+        "expires_us": micros(event.expires_ns),
+        "ts_us": micros(event.ts_ns),
+        "placing_fee": MONEY.format(event.placing_fee),
+        **_money(event.balance, event.held),
+    }
+
+
+def _ask_placed(event: AskPlaced, fact: Fact) -> Data:
+    assert fact.terms is not None
+    return {
+        "order_id": event.order_id,
+        "client_order_id": event.client_order_id,
+        "market": event.market,
+        "price": fact.terms.price.format(event.price),
+        "speed": fact.terms.qty.format(event.speed),
+        "expires_us": micros(event.expires_ns),
+        "ts_us": micros(event.ts_ns),
+        **_money(event.balance, event.held),
+    }
+
+
+def _bid_amended(event: BidAmended, fact: Fact) -> Data:
+    assert fact.terms is not None
+    price = fact.terms.price.format
+    return {
+        "order_id": event.order_id,
+        "client_order_id": event.client_order_id,
+        "market": event.market,
+        "old_price": price(event.old_price),
+        "price": price(event.price),
+        "cap": price(event.cap),
+        "limit": limit_text(event.limit, fact.terms),
+        "url": event.url,
+        "worker": event.worker,
+        "cause": FLOW_CAUSE[event.cause],
+    }
+
+
+def _ask_amended(event: AskAmended, fact: Fact) -> Data:
+    assert fact.terms is not None
+    price, qty = fact.terms.price.format, fact.terms.qty.format
+    return {
+        "order_id": event.order_id,
+        "client_order_id": event.client_order_id,
+        "market": event.market,
+        "old_price": price(event.old_price),
+        "price": price(event.price),
+        "old_speed": qty(event.old_speed),
+        "speed": qty(event.speed),
+    }
+
+
+def _bid_stopped(event: BidStopped, fact: Fact) -> Data:
+    return {
+        "order_id": event.order_id,
+        "client_order_id": event.client_order_id,
+        "market": event.market,
+        "left": MONEY.format(event.left),
+    }
+
+
+def _bid_resumed(event: BidResumed, fact: Fact) -> Data:
+    assert fact.terms is not None
+    return {
+        "order_id": event.order_id,
+        "client_order_id": event.client_order_id,
+        "market": event.market,
+        "price": fact.terms.price.format(event.price),
+        "left": MONEY.format(event.left),
+    }
+
+
+def _bid_refilled(event: BidRefilled, fact: Fact) -> Data:
+    return {
+        "order_id": event.order_id,
+        "client_order_id": event.client_order_id,
+        "market": event.market,
+        "refill_id": event.refill_id,
+        "amount": MONEY.format(event.amount),
+        "left": MONEY.format(event.left),
+        **_money(event.balance, event.held),
+    }
+
+
+def _bid_ended(event: BidEnded, fact: Fact) -> Data:
+    return {
+        "order_id": event.order_id,
+        "client_order_id": event.client_order_id,
+        "market": event.market,
+        "reason": END_REASON[event.reason],
+        "budget": MONEY.format(event.budget),
+        "spent": MONEY.format(event.spent),
+        "returned": MONEY.format(event.returned),
+        **_money(event.balance, event.held),
+    }
+
+
+def _ask_ended(event: AskEnded, fact: Fact) -> Data:
+    return {
+        "order_id": event.order_id,
+        "client_order_id": event.client_order_id,
+        "market": event.market,
+        "reason": END_REASON[event.reason],
+    }
+
+
+def _flow_changed(event: FlowChanged, fact: Fact) -> Data:
+    assert fact.terms is not None
+    qty = fact.terms.qty.format
+    if event.old_speed == event.speed:
+        change = "redirected"
+    elif not event.old_speed:
+        change = "started"
+    else:
+        change = "resized" if event.speed else "ended"
+    return {
+        "flow_id": event.flow_id,
+        "market": event.market,
+        "role": fact.role,
+        "change": change,
+        "order_id": event.bid_id if fact.role == "buyer" else event.ask_id,
+        "old_speed": qty(event.old_speed),
+        "speed": qty(event.speed),
+        "price": fact.terms.price.format(event.price),
+        "cause": FLOW_CAUSE[event.cause],
+        "url": event.url,
+        "worker": event.worker,
+        "ts_us": micros(event.ts_ns),
+    }
+
+
+def _flow_paid(event: FlowPaid, fact: Fact) -> Data:
+    data: Data = {
+        "flow_id": event.flow_id,
+        "market": event.market,
+        "role": fact.role,
+        "order_id": event.bid_id if fact.role == "buyer" else event.ask_id,
+        "hashes": str(event.hashes),
+        "paid_hashes": str(event.paid_hashes),
+        "cost": MONEY.format(event.cost),
+    }
+    if fact.role == "buyer":
+        data |= {"fee": MONEY.format(event.buyer_fee), "released": MONEY.format(event.released)}
+        money = _money(event.buyer_balance, event.buyer_held)
+    else:
+        data |= {"fee": MONEY.format(event.seller_fee)}
+        money = _money(event.seller_balance, event.seller_held)
+    return {**data, "final": event.final, **money}
+
+
+def _pool_saved(event: PoolSaved, fact: Fact) -> Data:
+    return asdict(pool_view(event))
+
+
+def _pool_deleted(event: PoolDeleted, fact: Fact) -> Data:
+    return {"pool_id": event.pool_id}
+
+
 def _money(balance: int, held: int) -> Data:
     return {"balance": MONEY.format(balance), "held": MONEY.format(held)}
 
@@ -530,5 +756,18 @@ DESCRIBE: Final[dict[type, tuple[str, Callable[[Any, Fact], Data]]]] = {
     DeliveryAssigned: ("delivery_assigned", _assigned),
     DeliveryUpdated: ("delivery_updated", _updated),
     DeliverySettled: ("delivery_settled", _settled),
+    BidPlaced: ("bid_placed", _bid_placed),
+    BidAmended: ("bid_amended", _bid_amended),
+    BidStopped: ("bid_stopped", _bid_stopped),
+    BidResumed: ("bid_resumed", _bid_resumed),
+    BidRefilled: ("bid_refilled", _bid_refilled),
+    BidEnded: ("bid_ended", _bid_ended),
+    AskPlaced: ("ask_placed", _ask_placed),
+    AskAmended: ("ask_amended", _ask_amended),
+    AskEnded: ("ask_ended", _ask_ended),
+    FlowChanged: ("flow_changed", _flow_changed),
+    FlowPaid: ("flow_paid", _flow_paid),
+    PoolSaved: ("pool_saved", _pool_saved),
+    PoolDeleted: ("pool_deleted", _pool_deleted),
 }
 """How each kind of fact is called and shown."""

@@ -8,7 +8,7 @@ whose messages each matter (trades, status, account) goes on until the outbox is
 
 from typing import Any, Final, Literal, Protocol
 
-from engine.types import MarketSpec
+from engine.types import LiveSpec, MarketSpec
 from gateway.codec import Codec
 from gateway.outbox import Outbox, framed, opcode
 from gateway.scale import Scale
@@ -62,8 +62,8 @@ class Terms:
 
     __slots__ = ("price", "qty", "spec")
 
-    def __init__(self, spec: MarketSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: MarketSpec | LiveSpec) -> None:
+        self.spec: MarketSpec | LiveSpec = spec
         self.price = Scale(spec.tick_size)
         self.qty = Scale(spec.lot_size)
 

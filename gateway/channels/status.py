@@ -6,10 +6,10 @@ A snapshot is ``{"server": {...}, "markets": [...]}``. Events are ``market_liste
 
 from typing import Any, Literal
 
-from engine.events import Event, MarketListed, MarketStateChanged
-from engine.types import MarketSpec, MarketState
+from engine.events import Event, LiveListed, MarketListed, MarketStateChanged
+from engine.types import LiveSpec, MarketSpec, MarketState
 from gateway.channels.base import Channel, Subscriptions
-from gateway.views import market_info
+from gateway.views import any_market_info
 from gateway.wire import MARKET_STATE
 
 ServerState = Literal["open", "stopping"]
@@ -21,9 +21,9 @@ class StatusChannel(Channel):
     def __init__(self, subscriptions: Subscriptions) -> None:
         super().__init__("status", subscriptions)
         self._state: ServerState = "open"
-        self._markets: dict[str, tuple[MarketSpec, MarketState]] = {}
+        self._markets: dict[str, tuple[MarketSpec | LiveSpec, MarketState]] = {}
 
-    def load(self, spec: MarketSpec, state: MarketState) -> None:
+    def load(self, spec: MarketSpec | LiveSpec, state: MarketState) -> None:
         """A market from before the start."""
         self._markets[spec.symbol] = (spec, state)
 
@@ -31,9 +31,9 @@ class StatusChannel(Channel):
         """Tell of a market's beginning, change or end."""
         data: dict[str, Any]
         match event:
-            case MarketListed():
+            case MarketListed() | LiveListed():
                 self._markets[event.spec.symbol] = (event.spec, MarketState.OPEN)
-                info = market_info(event.spec, MarketState.OPEN)
+                info = any_market_info(event.spec, MarketState.OPEN)
                 data = {"event": "market_listed", "market": event.spec.symbol, "terms": info}
             case MarketStateChanged():
                 if event.state is MarketState.SETTLED:
@@ -53,7 +53,7 @@ class StatusChannel(Channel):
     def snapshot_data(self, now_ns: int) -> dict[str, Any]:
         return {
             "server": {"state": self._state},
-            "markets": [market_info(spec, state) for _, (spec, state) in sorted(self._markets.items())],
+            "markets": [any_market_info(spec, state) for _, (spec, state) in sorted(self._markets.items())],
         }
 
     def _tell(self, data: dict[str, Any], ts_ns: int) -> None:

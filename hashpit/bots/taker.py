@@ -12,10 +12,11 @@ from typing import Final
 from msgspec import Struct
 
 from gateway.wire import SideName
+from hashpit.book import Book
 from hashpit.bots.desk import MARKET_OVER, Desk, is_mistake
 from hashpit.client import Client
 from hashpit.errors import NoAnswer, NotSent, Overflow, RateLimited, Refused
-from hashpit.readers import LiveBook
+from hashpit.readers import Followed
 
 BPS: Final = 10_000
 
@@ -81,7 +82,7 @@ class Taker:
                 if live.book.synced:
                     await self._take(live)
 
-    async def _take(self, live: LiveBook) -> None:
+    async def _take(self, live: Followed[Book]) -> None:
         side, qty = self.choose()
         book = live.book
         best = book.best_ask if side == "buy" else book.best_bid

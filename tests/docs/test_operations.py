@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec.structs import fields
 
-from gateway.config import Bucket, Config, Listing, parse
+from gateway.config import Bucket, Config, Listing, LiveListing, parse
 from tests.docs.test_protocol import code
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ def test_every_field_is_told_with_default_and_bounds() -> None:
     told = {code(row[0]): row for row in rows("cannot be\nignored.")}
     wanted = {}
     for section in fields(Config):
-        if section.name == "listings":
+        if section.name in ("listings", "live"):
             continue
         kind = get_type_hints(Config)[section.name]
         hints = get_type_hints(kind, include_extras=True)
@@ -66,11 +66,12 @@ def test_every_field_is_told_with_default_and_bounds() -> None:
         assert told[name][2] == bound, name
 
 
-def test_every_field_of_a_listing_is_told() -> None:
-    told = {code(row[0]): row for row in rows("Each `[[listings]]`")}
-    hints = get_type_hints(Listing, include_extras=True)
-    assert [*told] == [field.name for field in fields(Listing)]
-    for field in fields(Listing):
+@pytest.mark.parametrize(("kind", "after"), [(Listing, "Each `[[listings]]`"), (LiveListing, "Each `[[live]]`")])
+def test_every_field_of_a_listing_is_told(kind: type[msgspec.Struct], after: str) -> None:
+    told = {code(row[0]): row for row in rows(after)}
+    hints = get_type_hints(kind, include_extras=True)
+    assert [*told] == [field.name for field in fields(kind)]
+    for field in fields(kind):
         row = told[field.name]
         assert row[2] == bounds(hints[field.name]), field.name
         if field.required or field.default is None:
@@ -80,8 +81,8 @@ def test_every_field_of_a_listing_is_told() -> None:
 
 
 def test_examples_of_configuration_are_taken() -> None:
-    (example,) = re.findall(r"^```toml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    assert len(parse(example).listings) == 2
+    examples = re.findall(r"^```toml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    assert [(len(parse(example).listings), len(parse(example).live)) for example in examples] == [(2, 0), (0, 2)]
 
 
 def literals() -> str:

@@ -18,11 +18,12 @@ from engine import limits
 from engine.events import Rejected
 from engine.limits import DAY_NS, SECOND_NS, Limits
 from engine.markets.dated import SPEC_RULES
+from engine.markets.live import LIVE_RULES
 from engine.rejects import REFUSALS, RejectCode
-from engine.types import CancelReason
+from engine.types import CancelReason, EndReason, FlowCause
 from gateway import auth, history, outbox, ratelimit, scale, sequencer, server, wire
 from gateway.algorithms import ALGORITHMS
-from gateway.channels import account, base, trades
+from gateway.channels import account, base, live, trades
 from gateway.codec import MSGPACK
 from gateway.config import Bucket, RateConfig, ServerConfig, SessionConfig
 from gateway.feeds import TICK_MS
@@ -65,7 +66,7 @@ async def test_dialogues_go_as_they_are_written(title: str, tmp_path: Path) -> N
 
 
 def test_every_method_is_shown() -> None:
-    asked = set(re.findall(r'"method": "([a-z_]+)"', "".join(BLOCK.findall(TEXT))))
+    asked = set(re.findall(r'"method": "([a-z_.]+)"', "".join(BLOCK.findall(TEXT))))
     assert asked >= METHODS.keys(), f"no example of {sorted(METHODS.keys() - asked)}"
 
 
@@ -112,6 +113,8 @@ def test_login_vector_is_what_the_server_verifies() -> None:
 
 def type_name(kind: Any) -> str:
     """How the result column writes a type."""
+    if kind == list[wire.AnyMarketInfo]:
+        return "list of `AnyMarketInfo`"
     return f"list of `{get_args(kind)[0].__name__}`" if get_origin(kind) is list else f"`{kind.__name__}`"
 
 
@@ -183,6 +186,14 @@ def bounds(kind: Any) -> list[str]:
     "kind",
     [
         wire.MarketInfo,
+        wire.LiveMarketInfo,
+        wire.BidResult,
+        wire.BidView,
+        wire.AskView,
+        wire.FlowView,
+        wire.EstimateResult,
+        wire.LiveBookView,
+        wire.LiveTickerView,
         wire.OrderResult,
         wire.FillView,
         wire.BalanceView,
@@ -218,6 +229,8 @@ def test_channels_table() -> None:
         f"book.<market>.{TICK_MS}ms",
         "trades.<market>",
         "ticker.<market>",
+        "live.<market>",
+        "flows.<market>",
         "status",
         "account",
     ]
@@ -226,6 +239,13 @@ def test_channels_table() -> None:
 def test_cancel_reasons() -> None:
     rows = table("Account channel", "Reasons of `canceled`:")
     assert [code(row[0]) for row in rows] == [reason.name.lower() for reason in CancelReason]
+
+
+def test_reasons_and_causes_of_live_orders() -> None:
+    rows = table("Account channel", "Reasons of `bid_ended` and `ask_ended`:")
+    assert [code(row[0]) for row in rows] == [reason.name.lower() for reason in EndReason]
+    rows = table("Account channel", "Causes of `flow_changed`")
+    assert [code(row[0]) for row in rows] == [cause.name.lower() for cause in FlowCause]
 
 
 def test_budgets() -> None:
@@ -257,7 +277,10 @@ def test_gateway_errors() -> None:
 
 def test_gateway_reasons() -> None:
     """Every reason that the gateway writes stands in the table."""
-    source = "".join((PROTOCOL.parents[1] / "gateway" / f"{name}.py").read_text() for name in ("calls", "methods", "session"))
+    source = "".join(
+        (PROTOCOL.parents[1] / "gateway" / f"{name}.py").read_text()
+        for name in ("calls", "answering", "methods", "live_methods", "session")
+    )
     written = set(re.findall(r'(?:ErrorCode\.\w+,|_deny_login\(call,)\s+"([a-z_]+)"', source))
     assert len(written) > 8
     told = {name for row in table("Errors") for name in re.findall(r"`([a-z_]+)`", " ".join(row))}
@@ -280,6 +303,8 @@ def test_engine_rejects_in_order() -> None:
 def test_spec_rules() -> None:
     rows = table("Errors", "### Rules of a market specification")
     assert [row[1] for row in rows] == [*SPEC_RULES]
+    rows = table("Errors", "### Rules of a live market's specification")
+    assert [row[1] for row in rows] == [*LIVE_RULES]
 
 
 def test_close_codes() -> None:
@@ -307,6 +332,12 @@ def test_limits() -> None:
         "How long they are remembered": f"{engine.client_order_id_ns // HOUR_NS} hours, and as long as the order is open",
         "How far ahead a `gtd` order expires": f"{engine.expiry_max_ns // DAY_NS} days",
         "Destinations of an account": str(engine.destinations_per_account_max),
+        "Open bids and asks of an account in live markets": str(engine.live_orders_per_account_max),
+        "Open bids and asks of the exchange": str(engine.live_orders_max),
+        "Pegged bids of a live market": str(engine.pegs_max),
+        "Flows of the exchange": str(engine.flows_max),
+        "Pools of an account": str(engine.pools_per_account_max),
+        "Starts of flows kept per market": str(live.STARTS_KEPT),
         "Characters of a client order id": str(limits.CLIENT_ORDER_ID_CHARS_MAX),
         "... of an account name": str(limits.NAME_CHARS_MAX),
         "... of a market's name": str(limits.SYMBOL_CHARS_MAX),
@@ -354,6 +385,7 @@ def test_numbers_in_the_text() -> None:
         f"more than {outbox.BACKLOG_BYTES_MAX} |",
         f"{server.BACKLOGS_BYTES_MAX} over all sockets",
         f"a snapshot has the last {trades.SNAPSHOT_TRADES}",
+        f"a snapshot has the last {live.SNAPSHOT_STARTS}",
         f"The last {account.ACCOUNT_FACTS_MAX} events of an account are kept, and {account.FACTS_MAX} of all accounts",
         f"(at most {trades.TRADES_KEPT})",
         wire.SUBPROTOCOL_JSON,

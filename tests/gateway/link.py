@@ -81,7 +81,7 @@ class HeldSequencer:
         """The oldest entries are durable: publish, then reply, as the real one does."""
         for _ in range(min(entries, len(self._waiting))):
             entry, events, done = self._waiting.popleft()
-            self._stage.exchange.publish(entry, events)
+            self._stage.publish(entry, events)
             if done is not None:
                 done(entry, events)
             while self._reads and self._reads[0][0] <= entry.seq:
@@ -130,6 +130,8 @@ class Stage:
         self.sequencer = HeldSequencer(self)
         self.feeds.start(self.engine, self.sequencer)
         self.exchange.start(self.sequencer)
+        self.publish: Callable[[Entry, list[Event]], None] = self.exchange.publish
+        """Who is told of what is durable."""
         self._numbers = itertools.count(1)
         spec = dated_market(
             ALGORITHMS["SHA256"], START_NS + 36 * 3_600 * SECOND_NS, DAY_SECONDS, 50_000, TermsConfig(collar_bps=0)

@@ -276,6 +276,30 @@ def test_a_changed_key_is_a_new_key(tmp_path: Path) -> None:
     assert after.permissions == {"read", "trade"}
 
 
+def test_a_nicehash_key_signs_texts_and_is_known_after_a_restart(tmp_path: Path) -> None:
+    made, secret = KeyStore(tmp_path).add(100, ["read", "trade"], "nicehash")
+    text = b"anything"
+    signature = hmac.new(secret.encode(), text, hashlib.sha256).hexdigest()
+    store = KeyStore(tmp_path)
+    key = store.signed_by(made.key_id, text, signature)
+    assert key is not None
+    assert (key.key_id, key.account, key.stored.kind) == (made.key_id, 100, "nicehash")
+    assert [len(part) for part in (made.key_id, secret)] == [36, 72]
+    assert secret not in (tmp_path / KEYS_FILE).read_text()
+    for wrong in (signature[:-1], "0" * 64, "z" * 64, "", signature + "00"):
+        assert store.signed_by(made.key_id, text, wrong) is None
+    assert store.signed_by(made.key_id, text + b"!", signature) is None
+    assert store.signed_by("nobody", text, signature) is None
+    assert store.verify(made.key_id, "challenge", 5, signature) is None
+
+
+def test_only_nicehash_keys_sign_texts(tmp_path: Path) -> None:
+    store = KeyStore(tmp_path)
+    made, secret = store.add(100, ["read"], "hmac")
+    signature = hmac.digest(bytes.fromhex(secret), b"text", hashlib.sha256).hex()
+    assert store.signed_by(made.key_id, b"text", signature) is None
+
+
 def test_no_file_means_no_keys(tmp_path: Path) -> None:
     write(tmp_path, row())
     store = KeyStore(tmp_path)

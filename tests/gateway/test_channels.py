@@ -556,6 +556,7 @@ def test_ticker_counts_24_hours() -> None:
     rig.feeds.tick(rig.now)
     reader = rig.subscribe(f"ticker.{spec.symbol}")
     assert reader.messages[0]["data"] == {
+        "kind": "dated",
         "market": spec.symbol,
         "bid": None,
         "bid_qty": None,

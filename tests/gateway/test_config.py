@@ -68,6 +68,13 @@ def test_plain_sockets_beyond_loopback_on_demand_only() -> None:
     assert [is_loopback(host) for host in ("", "::", "10.0.0.1", "localhost.example")] == [False] * 4
 
 
+def test_nicehashs_api_beyond_loopback_on_demand_only() -> None:
+    assert parse('[nicehash]\nhost = "0.0.0.0"').nicehash.enabled is False
+    with pytest.raises(ConfigError, match=r"nicehash\.host: '0\.0\.0\.0' is not loopback"):
+        parse('[nicehash]\nenabled = true\nhost = "0.0.0.0"')
+    parse('[nicehash]\nenabled = true\nhost = "0.0.0.0"\n[server]\nallow_plain_remote = true')
+
+
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_bytes(b"\xff")
     with pytest.raises(ConfigError, match=r"config\.toml: cannot be read"):

@@ -6,15 +6,27 @@ from typing import Any
 
 import pytest
 
-from engine.commands import Entry, ListMarket, SetMarketState, Tick
+from engine.commands import Entry, ListLive, ListMarket, SetMarketState, Tick
 from engine.core import Engine
-from engine.events import Event, MarketListed, Rejected
+from engine.events import Event, LiveListed, MarketListed, Rejected
 from engine.limits import Limits
 from engine.markets.dated import broken_rule
-from engine.types import MarketState
+from engine.markets.live import broken_live_rule
+from engine.types import MarketState, Pricing
 from gateway.algorithms import ALGORITHMS, MSAT_PER_BTC
-from gateway.config import ConfigError, Listing, TermsConfig
-from gateway.listings import RETRY_NS, Lister, dated_market, gate_lead, settle_grace, symbol, upcoming
+from gateway.config import ConfigError, Listing, LiveListing, TermsConfig
+from gateway.listings import (
+    RETRY_NS,
+    Lister,
+    dated_market,
+    gate_lead,
+    list_live,
+    live_market,
+    live_markets,
+    settle_grace,
+    symbol,
+    upcoming,
+)
 
 SECOND = 1_000_000_000
 HOUR = 3_600 * SECOND
@@ -219,3 +231,87 @@ def test_listing_is_answered_like_any_command() -> None:
     spec = dated_market(ALGORITHMS["SHA256"], MIDNIGHT + 2 * DAY, 86_400, 50_000)
     assert isinstance(desk.submit(ListMarket(spec))[0], MarketListed)
     assert isinstance(desk.submit(ListMarket(spec))[0], Rejected)
+
+
+# ------------------------------------------------------------------------------------------------------------ live markets
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_has_a_live_market(algorithm: str) -> None:
+    spec = live_market(LiveListing(algorithm=algorithm))
+    assert spec.symbol == f"{algorithm}-LIVE"
+    assert broken_live_rule(spec, Limits()) == 0
+    row = ALGORITHMS[algorithm]
+    assert spec.decrease_step == row.price().parse(row.decrease_step)
+    usual = row.price().parse(row.reference_price)
+    assert usual // 500 <= spec.decrease_step <= usual // 200, "about 0.4 % of a plausible price"
+    assert spec.decrease_interval_ns == 600 * SECOND
+    assert (spec.pricing, spec.price_min, spec.speed_min, spec.budget_min) == (Pricing.PAY_AS_BID, 1, 100, 10**8)
+
+
+def test_an_operator_says_otherwise() -> None:
+    listing = LiveListing(
+        algorithm="SHA256",
+        market="OTHER",
+        pricing="uniform",
+        placing_fee="0.00001",
+        price_min="0.0001",
+        price_max="0.01",
+        speed_min="1",
+        speed_max="10",
+        budget_min="0.01",
+        decrease_step="0",
+        lock_ms=1_500,
+        idle_s=0,
+    )
+    spec = live_market(listing)
+    assert (spec.symbol, spec.pricing, spec.placing_fee) == ("OTHER", Pricing.UNIFORM, 10**6)
+    assert (spec.price_min, spec.price_max, spec.speed_min, spec.speed_max) == (10_000, 10**6, 1_000, 10_000)
+    assert (spec.budget_min, spec.decrease_step, spec.lock_ns, spec.idle_ns) == (10**9, 0, 1_500_000_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"algorithm": "MD5"}, "algorithm"),
+        ({"market": "sha256-live"}, "market"),
+        ({"price_min": "x"}, "price_min"),
+        ({"price_max": "0.000000001"}, "price_max"),
+        ({"price_min": "0.02", "price_max": "0.01"}, "price_min"),
+        ({"speed_min": "0"}, "speed_min"),
+        ({"speed_min": "2", "speed_max": "1"}, "speed_min"),
+        ({"budget_min": "0"}, "budget_min"),
+        ({"placing_fee": "1", "budget_min": "0.5"}, "placing_fee"),
+        ({"decrease_step": "-1"}, "decrease_step"),
+        ({"decrease_step": "2"}, "decrease_step"),
+    ],
+)
+def test_live_terms_that_cannot_be_are_named(given: dict[str, Any], field: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^live\[0\]\.{field}: "):
+        live_markets([LiveListing(**{"algorithm": "SHA256", **given})])
+
+
+def test_one_name_is_one_market() -> None:
+    with pytest.raises(ConfigError, match=r"^live\[1\]\.market: SHA256-LIVE is there twice"):
+        live_markets([LiveListing(algorithm="SHA256"), LiveListing(algorithm="SCRYPT", market="SHA256-LIVE")])
+
+
+def test_live_markets_are_listed_once() -> None:
+    engine = Engine()
+    said: list[Event] = []
+
+    def submit(command: ListLive, done: Callable[[Entry, list[Event]], None]) -> None:
+        entry = Entry(engine.seq + 1, MIDNIGHT, command)
+        events = engine.apply(entry)
+        said.extend(events)
+        done(entry, events)
+
+    specs = live_markets([LiveListing(algorithm="SHA256"), LiveListing(algorithm="SCRYPT")])
+    assert list_live(specs, engine.live.markets, submit) == 2
+    assert [type(event) for event in said] == [LiveListed, LiveListed]
+    assert list_live(specs, engine.live.markets, submit) == 0
+    other = live_markets([LiveListing(algorithm="SHA256", seller_fee_bps=500), LiveListing(algorithm="RANDOMX")])
+    assert list_live(other, engine.live.markets, submit) == 1
+    assert engine.live.markets["SHA256-LIVE"].spec.seller_fee_bps == 10, "it keeps the terms that it was listed with"
+    assert list_live(specs, {}, submit) == 2
+    assert isinstance(said[-1], Rejected), "refused, and logged"

@@ -246,15 +246,16 @@ def test_secrets_never_reach_the_log(stage: Stage) -> None:
 
 GROUPS: list[tuple[set[str], list[str]]] = [
     (set(), ["time", "info", "markets", "book", "trades", "heartbeat", "login", "logout"]),
-    (set(), ["subscribe", "unsubscribe", "resync"]),
-    ({"read"}, ["order", "orders", "balances", "positions", "fills", "resume"]),
-    ({"read", "meter"}, ["deliveries"]),
+    (set(), ["subscribe", "unsubscribe", "resync", "live.book", "live.estimate"]),
+    ({"read"}, ["order", "orders", "balances", "positions", "fills", "resume", "live.orders", "pools"]),
+    ({"read", "meter"}, ["deliveries", "live.flows"]),
     ({"trade", "quote"}, ["place", "amend", "cancel", "cancel_all"]),
-    ({"trade"}, ["set_destination"]),
+    ({"trade"}, ["set_destination", "pool.save", "pool.delete"]),
+    ({"trade"}, ["live.place_bid", "live.place_ask", "live.amend_bid", "live.amend_ask", "live.refill"]),
     ({"withdraw"}, ["withdraw"]),
-    ({"meter"}, ["report_work"]),
+    ({"meter"}, ["report_work", "report_flow"]),
     ({"admin"}, ["create_account", "deposit", "list_market", "set_market_state", "settle", "account_cancel_all"]),
-    ({"admin"}, ["keys", "add_key", "revoke_key"]),
+    ({"admin"}, ["keys", "add_key", "revoke_key", "list_live_market", "set_index"]),
 ]
 NEEDS = {method: needed for needed, names in GROUPS for method in names}
 LOGIN_NEEDED = {method for method, needed in NEEDS.items() if needed} | {"logout"}

@@ -32,11 +32,11 @@ level = "warning"
 class Exchange:
     """The server's process, which can be killed and started again."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, config: str = CONFIG) -> None:
         self.data = data
         self.url = ""
         self.port = 0
-        self.admin = create(data, CONFIG)
+        self.admin = create(data, config)
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:

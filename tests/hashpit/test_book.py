@@ -12,7 +12,6 @@ from hashpit.book import CHECKSUM_LEVELS, Book, checksum
 def market(tick_size: str = "0.00000001", lot_size: str = "0.001") -> MarketInfo:
     return MarketInfo(
         market="M",
-        kind="dated",
         algorithm="SHA256",
         state="open",
         speed_unit="PH/s",

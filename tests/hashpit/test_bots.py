@@ -259,7 +259,14 @@ async def test_an_unknown_order_is_not_placed_twice() -> None:
             async with running(maker.run()):
                 await until(lambda: server.asked("subscribe"))
                 await server.account_snapshot(1)
-                ticker: dict[str, object] = {"market": "M", "bid": None, "bid_qty": None, "ask": None, "ask_qty": None}
+                ticker: dict[str, object] = {
+                    "kind": "dated",
+                    "market": "M",
+                    "bid": None,
+                    "bid_qty": None,
+                    "ask": None,
+                    "ask_qty": None,
+                }
                 ticker |= {"last": None, "volume": "0", "high": None, "low": None, "trades": 0}
                 await server.publish("ticker.M", "snapshot", 1, 1, ticker)
                 await until(lambda: len(server.asked("place")) >= 3)
@@ -330,6 +337,7 @@ async def test_the_meter_reports_every_running_delivery() -> None:
     async with Scripted() as server:
         views = [delivery(1), delivery(2)]
         server.handlers["time"] = lambda params: {"ts_us": 150_000_000}
+        server.handlers["live.flows"] = lambda params: []
         server.handlers["deliveries"] = lambda params: [
             {name: getattr(view, name) for name in view.__struct_fields__} for view in views
         ]

@@ -192,6 +192,23 @@ def test_keys_are_made_listed_and_revoked(shell: Shell, tmp_path: Path) -> None:
     assert "unknown key or wrong signature" in shell.run("account", "show", "--key", key, code=1)
 
 
+def test_a_key_for_nicehashs_api_is_printed_once(shell: Shell, tmp_path: Path) -> None:
+    key = shell.open_account("nicehash", tmp_path)
+    account = shell.ask("account", "show", "--key", key)["balance"]["account"]
+    made = shell.admin("key", "nicehash", "--account", account, "--label", "bot")
+    assert len(made["key"]) == 36
+    assert len(made["secret"]) == 72
+    assert made["organization"] == f"00000003-0000-8000-8000-{account:012x}"
+    [listed] = [one for one in shell.admin("key", "list", "--account", account) if one["key"] == made["key"]]
+    assert (listed["kind"], listed["permissions"], listed["label"]) == ("nicehash", ["read", "trade"], "bot")
+    assert made["secret"] not in json.dumps(listed)
+    reader = shell.admin("key", "nicehash", "--account", account, "--permission", "read")
+    assert reader["organization"] == made["organization"]
+    assert "--permission admin" in shell.run(
+        *("key", "nicehash", "--account", account, "--permission", "admin", "--key", shell.exchange.admin), code=2
+    )
+
+
 def test_markets_are_listed_and_changed(shell: Shell) -> None:
     words = ("market", "add", "SHA256", "--start", "2027-01-01T12:00", "--length", "3600", "--price", "0.0005")
     added = shell.admin(*words)

@@ -52,6 +52,7 @@ CORRECT: Final[dict[str, dict[str, Any]]] = {
     "book": {"market": "SHA256-20990101", "depth": 10},
     "trades": {"market": "SHA256-20990101", "limit": 10},
     "login": {"key": "k-0123456789abcdef", "timestamp_us": 1_700_000_000_000_000, "signature": "ab" * 64},
+    "live.book": {"market": "SHA256-LIVE", "depth": 10},
     "subscribe": {"channels": ["status"]},
     "resync": {"channel": "status"},
 }
@@ -71,6 +72,25 @@ PRIVATE: Final[dict[str, dict[str, Any]]] = {
     "fills": {},
     "set_destination": {"market": "SHA256-20990101", "url": "stratum+tcp://pool.example:3333", "worker": "w"},
     "withdraw": {"amount": "1.0", "transfer_id": "w1"},
+    "live.place_bid": {
+        "market": "SHA256-LIVE",
+        "price": "0.0005",
+        "budget": "0.01",
+        "url": "stratum+tcp://pool.example:3333",
+        "worker": "w",
+    },
+    "live.place_ask": {"market": "SHA256-LIVE", "price": "0.0005", "speed": "1"},
+    "live.amend_bid": {"order_id": 1, "price": "0.0005"},
+    "live.amend_ask": {"order_id": 1, "price": "0.0005"},
+    "live.refill": {"order_id": 1, "amount": "0.01", "refill_id": "r1"},
+    "live.orders": {},
+    "live.flows": {},
+    "pool.save": {"name": "p", "algorithm": "SHA256", "url": "stratum+tcp://pool.example:3333", "worker": "w"},
+    "pool.delete": {"pool_id": 1},
+    "pools": {},
+    "report_flow": {"flow_id": 1, "hashes": "1"},
+    "list_live_market": {"algorithm": "SHA256"},
+    "set_index": {"market": "SHA256-LIVE", "price": "0.0005"},
     "report_work": {"delivery_id": 1, "hashes": "1", "shares": 1},
     "create_account": {"name": "mallory"},
     "deposit": {"account": 100, "amount": "1.0", "transfer_id": "d1"},
@@ -82,7 +102,12 @@ PRIVATE: Final[dict[str, dict[str, Any]]] = {
     "add_key": {"account": 1, "permissions": ["admin"], "public_key": "ab" * 32},
     "revoke_key": {"key": "k-0123456789abcdef"},
 }
-READ_METHODS: Final = frozenset({"logout", "resume", "order", "orders", "balances", "positions", "deliveries", "fills"})
+READ_METHODS: Final = frozenset(
+    {
+        *("logout", "resume", "order", "orders", "balances", "positions", "deliveries", "fills"),
+        *("live.orders", "live.flows", "pools"),
+    }
+)
 """What a key that may only read may call."""
 
 WRONG_TEXT: Final[list[Any]] = [0, 1, -1, 1.5, 2**63, True, [], {}, ["x"], {"a": 1}, "", "x" * 300, None]

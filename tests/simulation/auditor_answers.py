@@ -201,7 +201,7 @@ class Answers(Channels):
         for record in result if spec.is_list else (result,):
             terms = None
             if type(record) is dict:
-                if spec.result == "MarketInfo" and CHECK_RESULTS["MarketInfo"].names <= record.keys():
+                if spec.result in ("MarketInfo", "AnyMarketInfo") and CHECK_RESULTS["MarketInfo"].names <= record.keys():
                     self._learn(record, connection)
                 market = record.get("market") or request.params.get("market")
                 terms = self.terms.get(market) if type(market) is str else None

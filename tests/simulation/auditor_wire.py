@@ -66,7 +66,7 @@ def _read() -> tuple[dict[int, Refusal], dict[str, Method], frozenset[int], froz
     }
     closes = text.split("## Close codes")[1].split("\n## ")[0]
     codes = frozenset(int(code) for code in re.findall(r"^\| (\d{4}) \|", closes, re.MULTILINE))
-    reasons = text.split("Reasons of `canceled`:")[1].split("\n### ")[0]
+    reasons = text.split("Reasons of `canceled`:")[1].split("\nReasons of ")[0]
     return refusals, methods, codes, frozenset(re.findall(r"^\| `(\w+)` \| [^|]", reasons, re.MULTILINE)) - {"reason"}
 
 
@@ -355,17 +355,21 @@ ORDER_VIEW: Final = (
     f"price:p qty:q filled_qty:q remaining_qty:q {TERMS_OF_ORDER}"
 )
 
+MARKET_INFO: Final = _shape(
+    "market:s kind:dated algorithm:s state:open|cancel_only|halted|closed speed_unit:s tick_size:s lot_size:s price_min:p "
+    "price_max:p qty_max:q maker_fee_bps:i taker_fee_bps:i bond_bps:i band_bps:i tolerance_bps:i penalty_bps:i "
+    "reference_price:p gate_us:i period_start_us:i period_end_us:i settle_us:i"
+)
+"""Of the dated markets that the simulation has."""
+
 RESULTS: Final[dict[str, Shape]] = {
     "TimeResult": _shape("ts_us:i"),
     "InfoResult": _shape(
         "server:hashpit version:s epoch:s ts_us:i heartbeat_ms:i idle_ms:i frame_bytes_max:i batch_max:i "
         "subscriptions_max:i rates:o"
     ),
-    "MarketInfo": _shape(
-        "market:s kind:dated algorithm:s state:open|cancel_only|halted|closed speed_unit:s tick_size:s lot_size:s price_min:p "
-        "price_max:p qty_max:q maker_fee_bps:i taker_fee_bps:i bond_bps:i band_bps:i tolerance_bps:i penalty_bps:i "
-        "reference_price:p gate_us:i period_start_us:i period_end_us:i settle_us:i"
-    ),
+    "MarketInfo": MARKET_INFO,
+    "AnyMarketInfo": MARKET_INFO,
     "BookView": _shape("bids:l asks:l checksum:i"),
     "TradeView": _shape(f"trade_id:i price:p qty:q aggressor_side:{SIDE} ts_us:i"),
     "Heartbeat": _shape("ts_us:i channels:o"),
@@ -439,12 +443,12 @@ STATUS_EVENTS: Final[dict[str, Shape]] = {
     "market_state": _shape("event:market_state market:s state:open|cancel_only|halted|closed|settled"),
     "server": _shape("event:server state:open|stopping"),
 }
-TICKER: Final = _shape("market:s bid:?p bid_qty:?q ask:?p ask_qty:?q last:?p volume:q high:?p low:?p trades:i")
+TICKER: Final = _shape("kind:dated market:s bid:?p bid_qty:?q ask:?p ask_qty:?q last:?p volume:q high:?p low:?p trades:i")
 HELLO: Final = _shape(
     "server:hashpit version:s epoch:s connection:s challenge:h ts_us:i frame_bytes_max:i heartbeat_ms:i idle_ms:i"
 )
 SUBSCRIPTION: Final = _shape("channel:s type:snapshot|delta|event seq:i prev_seq:i ts_us:i data:any")
-ACCOUNT_SNAPSHOT: Final = _shape("balance:o positions:l orders:l deliveries:l")
+ACCOUNT_SNAPSHOT: Final = _shape("balance:o positions:l orders:l deliveries:l bids:l asks:l flows:l pools:l")
 
 
 class Checker:

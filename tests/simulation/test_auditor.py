@@ -55,6 +55,9 @@ INFO: Final[dict[str, Any]] = {
 BUDGET: Final = {"orders": 5, "cancels": 5, "requests": 5}
 SETUP: Final = Setup(orders=(1, 10), cancels=(1, 10), requests=(1, 20), ip=(1, 20), snapshots=False)
 
+NO_LIVE: dict[str, Any] = {"bids": [], "asks": [], "flows": [], "pools": []}
+"""What an account's snapshot has of live markets."""
+
 
 def money(msat: int) -> str:
     sign, msat = ("-", -msat) if msat < 0 else ("", msat)
@@ -313,7 +316,7 @@ def _log_in(s: Script) -> None:
         if conn != OPERATOR:
             s.call(conn, f"follow {name}", "subscribe", channels=["account"])
             s.answer(conn, f"follow {name}", {"channels": ["account"]})
-            state = {"balance": balance_view(account, 0, 0, 0), "positions": [], "orders": [], "deliveries": []}
+            state = {"balance": balance_view(account, 0, 0, 0), "positions": [], "orders": [], "deliveries": [], **NO_LIVE}
             s.channel(conn, f"snapshot {name}", "account", "snapshot", 0, 0, state)
     for conn, account in ((MAKER, 100), (TAKER, 101)):
         s.tick()
@@ -708,7 +711,7 @@ def a_snapshot_lacks_an_order(s: Script) -> None:
     def write(s: Script) -> None:
         s.call(TAKER, "resync", "resync", channel="account")
         s.answer(TAKER, "resync", {"channels": ["account"]})
-        state = {"balance": balance_view(101, 99_874_750_000, 49_098_000, 0), "orders": [], "deliveries": []}
+        state = {"balance": balance_view(101, 99_874_750_000, 49_098_000, 0), "orders": [], "deliveries": [], **NO_LIVE}
         bought = {"market": MARKET, "qty": "2.500", "basis": money(125_000_000), "bond": money(0), "realized": money(0)}
         s.channel(TAKER, "snapshot", "account", "snapshot", 5, 5, {**state, "positions": [bought]})
 
@@ -838,7 +841,7 @@ def a_ticker_speaks_too_often(s: Script) -> None:
     s.answer(WATCHER, "ticker", {"channels": [name]}, {"orders": 0, "cancels": 0, "requests": 17})
     empty: dict[str, Any] = dict.fromkeys(("bid", "bid_qty", "ask", "ask_qty", "last", "high", "low"))
     for seq in range(12):
-        told = {"market": MARKET, **empty, "volume": "0.000", "trades": seq}
+        told = {"kind": "dated", "market": MARKET, **empty, "volume": "0.000", "trades": seq}
         s.channel(WATCHER, f"ticker {seq}", name, "snapshot", seq, max(0, seq - 1), told)
         s.tick(s.ts_us + 99_000)
 
@@ -1085,7 +1088,12 @@ def test_a_hole_is_dark_until_the_next_snapshot() -> None:
     resting = {**order(12, "m-3", "sell", 50_010, 1_000), "status": "open", "remaining_qty": "1.000", "ts_us": START_US}
     del resting["resting_qty"]
     sold = {"market": MARKET, "qty": "-2.500", "basis": money(125_000_000), "bond": money(25_000_000), "realized": money(0)}
-    state = {"balance": balance_view(100, 99_974_875_000, 10_103_000, 150_000_000), "positions": [sold], "deliveries": []}
+    state = {
+        "balance": balance_view(100, 99_974_875_000, 10_103_000, 150_000_000),
+        "positions": [sold],
+        "deliveries": [],
+        **NO_LIVE,
+    }
     told.snapshots[seq] = {**state, "orders": [resting]}, MAKER, ts_us
     replay, findings = _replayed(told)
     assert findings == []

@@ -1,0 +1,384 @@
+"""The calls that take no key: time, algorithms, the book, statistics, quotes."""
+
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
+from itertools import islice
+from typing import Any, Final
+
+from engine.book import Book, Resting
+from engine.crossing import Slot
+from engine.markets.live import Bid
+from engine.types import MarketState
+from gateway.exchange import Taking
+from gateway.nicehash import answers
+from gateway.nicehash.calls import Call, page_of
+from gateway.nicehash.catalog import MARKETS, Offer
+from gateway.nicehash.history import Market, Row
+from gateway.nicehash.problems import invalid
+from gateway.nicehash.units import Unusable, decimal_text, money_text
+from gateway.nicehash.views import book_row, exact_number, iso, millis, public_order, ratio, ratio_text
+
+PERMISSIONS: Final = ("VHOR", "PRCO", "ELCO", "MAPO", "VBTD")
+"""NiceHash's names of what a key can be allowed here: the first and last come with our ``read``, the others with ``trade``."""
+PUBLIC_ORDERS_MAX: Final = 1_000
+"""Orders of one answer."""
+
+
+def time(call: Call) -> None:
+    call.answer(answers.Time(server_time=millis(call.now_ns)))
+
+
+def flags(call: Call) -> None:
+    stops = call.exchange.taking is not Taking.ALL
+    named = {"IS_MAINTENANCE": stops, "SYSTEM_UNAVAILABLE": stops, "DISABLE_REGISTRATION": True, "IS_KM_MAINTENANCE": False}
+    call.answer(answers.Flags(rows=[answers.Flag(flag_name=name, flag_value=value) for name, value in named.items()]))
+
+
+def api_version(call: Call) -> None:
+    call.answer(Decimal("2.0"))
+
+
+def permissions(call: Call) -> None:
+    call.answer([*PERMISSIONS])
+
+
+def markets(call: Call) -> None:
+    others = [offer.name for offer in call.catalog.offers() if not offer.is_first]
+    call.read([*MARKETS, *others])
+
+
+def algorithms(call: Call) -> None:
+    call.read(answers.MiningAlgorithms(mining_algorithms=[_algorithm(offer) for offer in _first(call)]))
+
+
+def _first(call: Call) -> list[Offer]:
+    """One market per algorithm."""
+    return [offer for offer in call.catalog.offers() if offer.is_first]
+
+
+def _smallest(offer: Offer) -> int:
+    """The least that an order may commit, in msat."""
+    return offer.spec.budget_min + offer.spec.placing_fee
+
+
+def _step_down(offer: Offer) -> Fraction:
+    """The most by which a price may be lowered at a time, below zero; all of it where the market does not say."""
+    return -(offer.spec.decrease_step or offer.spec.price_max) * offer.units.price_step
+
+
+def _algorithm(offer: Offer) -> answers.MiningAlgorithm:
+    row, units, spec = offer.algorithm, offer.units, offer.spec
+    return answers.MiningAlgorithm(
+        algorithm=row.name,
+        title=row.title,
+        enabled=True,
+        order=row.code,
+        display_mining_factor=row.mining_display,
+        mining_factor=str(row.mining_factor),
+        display_market_factor=units.market_display,
+        market_factor=str(units.market_factor),
+        display_price_factor=units.price_display,
+        price_factor=str(units.price_factor),
+        price_scale=units.price_decimals,
+        minimal_order_amount=money_text(_smallest(offer)),
+        min_speed_limit=units.speed_text(spec.speed_min),
+        max_speed_limit=units.speed_text(spec.speed_max),
+        price_down_step=decimal_text(_step_down(offer)),
+        minimal_pool_difficulty="0",
+        port=row.port,
+        color="#000000",
+        orders_enabled=offer.market.state is MarketState.OPEN,
+        enabled_markets=MARKETS[0],
+    )
+
+
+def buy_info(call: Call) -> None:
+    rows = [
+        answers.BuyInfoRow(
+            name=offer.algorithm.title,
+            algo=offer.algorithm.code,
+            down_step=exact_number(_step_down(offer)),
+            min_diff_working=Decimal(0),
+            min_diff_initial=Decimal(0),
+            min_limit=exact_number(offer.spec.speed_min * offer.units.speed_step),
+            max_limit=exact_number(offer.spec.speed_max * offer.units.speed_step),
+            speed_text=offer.units.market_display,
+            multi=exact_number(Fraction(10**9, offer.units.market_factor)),
+            price_multi=exact_number(Fraction(10**9, offer.units.price_factor)),
+            min_price=exact_number(offer.spec.price_min * offer.units.price_step),
+            max_price=exact_number(offer.spec.price_max * offer.units.price_step),
+            min_amount=Decimal(money_text(_smallest(offer))),
+        )
+        for offer in _first(call)
+    ]
+    call.read(answers.BuyInfo(mining_algorithms=rows))
+
+
+def currencies(call: Call) -> None:
+    bitcoin = answers.Currency(symbol="BTC", name="Bitcoin", subunits=11, order=0, base=True, wallets=[])
+    call.answer(answers.Currencies(currencies=[bitcoin]))
+
+
+def fee_info(call: Call) -> None:
+    """The terms of the algorithm that is asked for, else of the market that was listed first."""
+    found = call.offers()
+    spec = found[0].spec if found else None
+
+    def rule(value: str, kind: str) -> dict[str, answers.FeeRule]:
+        element = answers.FeeElement(value=Decimal(value), type=kind, snd_value=Decimal(0), snd_type="U")
+        interval = answers.FeeInterval(start=Decimal(0), end=None, element=element)
+        return {"BTC": answers.FeeRule(coin="BTC", intervals=[interval])}
+
+    def percent(bps: int) -> dict[str, answers.FeeRule]:
+        return rule(decimal_text(Fraction(bps, 100)), "%")
+
+    call.read(
+        answers.FeeInfo(
+            deposit=rule("0", "U"),
+            withdrawal=rule("0", "U"),
+            exchange_taker=percent(call.exchange.config.terms.taker_fee_bps),
+            exchange_maker=percent(call.exchange.config.terms.maker_fee_bps),
+            buying_non_refundable_fee=rule(money_text(spec.placing_fee if spec is not None else 0), "U"),
+            buying_spent_fee=percent(spec.buyer_fee_bps if spec is not None else 0),
+            sell_fee=percent(spec.seller_fee_bps if spec is not None else 0),
+        )
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- the book
+
+
+def best_first(book: Book) -> Iterator[Bid]:
+    """A market's bids in the order of the book, one by one."""
+    order = book.best(True)
+    while order is not None:
+        if isinstance(order, Bid):
+            yield order
+        order = book.after(order)
+
+
+def order_book(call: Call) -> None:
+    query = call.query
+    offer = call.offer(query["algorithm"], query["market"])
+    crossing, units = offer.market.crossing, offer.units
+    first = query["page"] * query["size"]
+    own = call.key.account if call.key is not None else 0
+    shown = answers.BookMarket(
+        updated_ts=iso(call.now_ns),
+        total_speed=units.speed_text(crossing.bid_total),
+        market_factor=str(units.market_factor),
+        display_market_factor=units.market_display,
+        price_factor=str(units.price_factor),
+        display_price_factor=units.price_display,
+        orders=[
+            book_row(bid, offer, bid.account.account_id == own, call.now_ns)
+            for bid in islice(best_first(crossing.bids), first, first + query["size"])
+        ],
+        pagination=answers.Pagination(size=query["size"], page=query["page"], total_page_count=1),
+    )
+
+    def answer() -> None:
+        # Counted where it is known without counting: those that are stopped, and not in the book, are with them.
+        shown.pagination.total_page_count = page_of(len(_market(call, offer).bids), query)[2]
+        call.answer(answers.OrderBook(stats={query["market"] or offer.name: shown}))
+
+    call.later(answer)
+
+
+def price_for(offer: Offer, limit: int) -> int | None:
+    """The lowest price, in ticks, at which a new order of so many lots gets all of them now; None where none does.
+
+    Above the margin it gets what sellers have free up to its price, and what bids below its price have. Both are walked from
+    the margin on, as far as needed.
+    """
+    market, crossing = offer.market, offer.market.crossing
+    bid: Resting | None = crossing.last_bid
+    ask: Resting | None = crossing.last_ask if crossing.last_ask is not None else crossing.asks.best(False)
+    found = 0
+    while bid is not None or ask is not None:
+        if ask is not None and (bid is None or ask.price <= bid.price):
+            price = ask.price
+            found += ask.remaining - (ask.assigned if isinstance(ask, Slot) else 0)
+            ask = crossing.asks.after(ask)
+        else:
+            assert bid is not None
+            price = bid.price + 1
+            found += bid.assigned if isinstance(bid, Slot) else 0
+            bid = crossing.bids.before(bid)
+        if found >= limit:
+            return max(price, market.price_min) if price <= market.price_max else None
+    return None
+
+
+def order_price(call: Call) -> None:
+    offer = call.offer(call.query["algorithm"], call.query["market"])
+    least = price_for(offer, offer.spec.speed_min)
+    call.read(answers.Price(price=offer.units.price_text(least if least is not None else offer.market.price_max)))
+
+
+def fixed_price(call: Call) -> None:
+    body = call.body
+    offer = call.offer(body.algorithm, body.market)
+    try:
+        limit = offer.units.parse_speed(body.limit)
+    except Unusable as problem:
+        raise invalid(f"limit: {problem}") from None
+    most = call.exchange.engine.live.estimate(offer.market, offer.market.price_max, 0)
+    price = price_for(offer, max(1, min(limit, most)))
+    call.read(
+        answers.FixedQuote(
+            fixed_max=offer.units.speed_text(most),
+            fixed_price=offer.units.price_text(price if price is not None else offer.market.price_max),
+        )
+    )
+
+
+def _summary(offer: Offer, row: Row) -> answers.Summary:
+    units = offer.units
+    speed = units.speed_text(row.speed)
+    price = ratio_text(_average(row) * units.price_step)
+    profile = answers.Profile(type="STANDARD", speed=speed, price=price, rig_count=row.flows, order_count=row.bids)
+    return answers.Summary(
+        profs=[profile],
+        accepted_pool_speed=speed,
+        accepted_rig_speed=speed,
+        rejected_pool_speed="0",
+        rejected_rig_speed="0",
+        paying_price=price,
+    )
+
+
+def _average(row: Row) -> Fraction:
+    """What is paid on average, in ticks."""
+    return Fraction(row.value, row.speed) if row.speed else Fraction(0)
+
+
+def _later(call: Call, make: Callable[[], Any]) -> None:
+    """Answer with what the projection knows once it knows all that happened before the call."""
+    call.later(lambda: call.answer(make()))
+
+
+def _market(call: Call, offer: Offer) -> Market:
+    return call.history.markets.get(offer.spec.symbol) or Market(offer.spec)
+
+
+def summary(call: Call) -> None:
+    offer = call.offer(call.query["algorithm"], call.query["market"])
+    _later(call, lambda: _summary(offer, _market(call, offer).row(call.now_ns)))
+
+
+def summaries(call: Call) -> None:
+    found = call.offers()
+
+    def make() -> answers.Summaries:
+        rows = {f"{o.name},{o.algorithm.name}": _summary(o, _market(call, o).row(call.now_ns)) for o in found}
+        return answers.Summaries(summaries=rows)
+
+    _later(call, make)
+
+
+def public_orders(call: Call) -> None:
+    """Bids of every market, best first; the time of ``timestamp`` and ``op`` is that of placing."""
+    found: list[answers.PublicOrder] = []
+    query = call.query
+    first = query["page"] * query["size"]
+    for offer in call.offers():
+        bids = best_first(offer.market.crossing.bids)
+        chosen = (bid for bid in bids if matches(query["op"], bid.ts_ns, query["timestamp"]))
+        found += [public_order(bid, offer) for bid in islice(chosen, first + query["size"] - len(found))]
+        if len(found) >= first + query["size"]:
+            break
+    call.read(answers.PublicOrders(rows=found[first:]))
+
+
+def matches(op: str, ts_ns: int, bound_ms: int) -> bool:
+    """Whether a time is on the side of ``bound_ms`` that ``op`` names; 0 ms with LE or LT: any."""
+    ts_ms = millis(ts_ns)
+    if op == "GT":
+        return ts_ms > bound_ms
+    if op == "GE":
+        return ts_ms >= bound_ms
+    if not bound_ms:
+        return True
+    return ts_ms < bound_ms if op == "LT" else ts_ms <= bound_ms
+
+
+# ------------------------------------------------------------------------------------------------------------ statistics
+
+
+def _global(call: Call, offer: Offer, rows: list[Row], now: Row) -> answers.GlobalRow:
+    units = offer.units
+    count = max(1, len(rows))
+    speed = Fraction(sum(row.speed for row in rows), count)
+    value = Fraction(sum(row.value for row in rows), count)
+    price = (value / speed if speed else Fraction(0)) * units.per_hash(1)
+    return answers.GlobalRow(
+        a=offer.algorithm.code,
+        p=ratio(price),
+        s=ratio(speed * offer.spec.lot_hashrate),
+        r=now.flows,
+        o=now.bids,
+    )
+
+
+def stats_now(call: Call) -> None:
+    found = _first(call)
+
+    def make() -> answers.GlobalStats:
+        rows = [(offer, _market(call, offer).row(call.now_ns)) for offer in found]
+        return answers.GlobalStats(algos=[_global(call, offer, [row], row) for offer, row in rows])
+
+    _later(call, make)
+
+
+def stats_day(call: Call) -> None:
+    found = _first(call)
+
+    def make() -> answers.GlobalStats:
+        rows: list[answers.GlobalRow] = []
+        for offer in found:
+            market = _market(call, offer)
+            now = market.row(call.now_ns)
+            rows.append(_global(call, offer, market.day() or [now], now))
+        return answers.GlobalStats(algos=rows)
+
+    _later(call, make)
+
+
+def multi_algo(call: Call) -> None:
+    found = _first(call)
+
+    def make() -> answers.MultiAlgo:
+        rows: list[answers.MultiAlgoRow] = []
+        for offer in found:
+            row = _market(call, offer).row(call.now_ns)
+            rows.append(
+                answers.MultiAlgoRow(
+                    algorithm=offer.algorithm.name,
+                    title=offer.algorithm.title,
+                    speed=str(row.speed * offer.spec.lot_hashrate),
+                    paying=ratio_text(_average(row) * offer.units.per_hash(1)),
+                )
+            )
+        return answers.MultiAlgo(mining_algorithms=rows)
+
+    _later(call, make)
+
+
+def algo_history(call: Call) -> None:
+    """Every five minutes: Unix time, H/s, satoshi for one H/s for a day, 0."""
+    offer = call.offer(call.query["algorithm"], call.query["market"])
+
+    def make() -> list[list[int | Decimal]]:
+        return [
+            [
+                row.ts_ns // 10**9,
+                Decimal(row.speed * offer.spec.lot_hashrate),
+                ratio(_average(row) * offer.units.per_hash(1)),
+                0,
+            ]
+            for row in _market(call, offer).rows
+        ]
+
+    _later(call, make)
