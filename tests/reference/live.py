@@ -796,9 +796,13 @@ class NaiveLive:
         if len(self.orders()) >= limits.live_orders_max:
             raise Refused(RejectCode.ORDERS_FULL, limits.live_orders_max)
 
-    def check_flows(self) -> None:
-        if len(self.flows) >= self.exchange.limits.flows_max:
-            raise Refused(RejectCode.FLOWS_FULL, self.exchange.limits.flows_max)
+    def check_flows(self, buyer: int | None = None) -> None:
+        """Flows that are not done with, first those that the account buys."""
+        limits = self.exchange.limits
+        if buyer is not None and sum(flow.bid.account == buyer for flow in self.flows) >= limits.flows_per_account_max:
+            raise Refused(RejectCode.FLOWS_FULL, limits.flows_per_account_max)
+        if len(self.flows) >= limits.flows_max:
+            raise Refused(RejectCode.FLOWS_FULL, limits.flows_max)
 
     def check_covered(self, account: int, amount: int) -> None:
         available = self.exchange.available(account)
@@ -839,7 +843,7 @@ class NaiveLive:
         pegged = sum(bid.market == c.market and bid.peg != Peg.NONE for bid in self.bids)
         if c.peg != Peg.NONE and pegged >= limits.pegs_max:
             raise Refused(RejectCode.PEGS_FULL, limits.pegs_max)
-        self.check_flows()
+        self.check_flows(c.account)
         self.check_covered(c.account, c.budget + spec.placing_fee)
         self.check_destination(c.url, c.worker)
         bid = Bid(
@@ -953,9 +957,12 @@ class NaiveLive:
                 raise Refused(RejectCode.DECREASE_TOO_LARGE, spec.decrease_step)
             if self.now < bid.changed_ns + spec.decrease_interval_ns:
                 raise Refused(RejectCode.DECREASE_TOO_EARLY, bid.changed_ns + spec.decrease_interval_ns)
+        raised = bid.limit != 0 and (limit == 0 or limit > bid.limit)
+        if cap != bid.cap or raised:
+            self.check_flows(c.account)
         if c.url:
             self.check_destination(c.url, c.worker)
-        old_price, old_limit, old_cap, old_pool = bid.price, bid.limit, bid.cap, (bid.url, bid.worker)
+        old_price, old_cap, old_pool = bid.price, bid.cap, (bid.url, bid.worker)
         bid.limit, bid.cap = limit, cap
         if c.url:
             bid.url, bid.worker = c.url, c.worker
@@ -964,7 +971,6 @@ class NaiveLive:
         if cap != old_cap:
             bid.changed_ns = self.now
         bid.price = self.pegged_price(bid)
-        raised = old_limit != 0 and (limit == 0 or limit > old_limit)
         if (bid.price != old_price or raised) and not bid.stopped:
             self.enter(bid)
         self.tell_amended(bid, old_price, FlowCause.BID_AMENDED)
@@ -989,8 +995,12 @@ class NaiveLive:
         if not c.price and not c.speed:
             raise Refused(RejectCode.AMEND_EMPTY)
         old_price, old_speed = ask.price, ask.speed
-        ask.price, ask.speed = c.price or ask.price, c.speed or ask.speed
-        if ask.price != old_price or ask.speed > old_speed:
+        price, speed = c.price or ask.price, c.speed or ask.speed
+        enters = price != old_price or speed > old_speed
+        if enters:
+            self.check_flows()
+        ask.price, ask.speed = price, speed
+        if enters:
             self.enter(ask)
         self.exchange.events.append(
             AskAmended(

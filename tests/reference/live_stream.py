@@ -40,6 +40,7 @@ LIVE_SMALL = replace(
     live_orders_max=34,
     pegs_max=4,
     flows_max=32,
+    flows_per_account_max=14,
     pools_per_account_max=2,
 )
 
