@@ -56,7 +56,7 @@ class Flows:
             slot.pending = abs(change)
         touched: list[Flow] = []
         if losing_asks:
-            self._cut_both(market, losing_bids, losing_asks, gaining, touched, now_ns)
+            losing_bids = self._cut_both(market, losing_bids, losing_asks, gaining, touched, now_ns)
         if losing_bids:
             self._cut_bids(market, losing_bids, free, touched, now_ns)
         if gaining:
@@ -83,10 +83,11 @@ class Flows:
         gaining: list[Bid],
         touched: list[Flow],
         now_ns: int,
-    ) -> None:
+    ) -> list[Bid]:
         """Asks lose, and perhaps bids: take from the flows that both lose first, then from the youngest of the asks.
 
-        A bid that loses a flow so, without losing speed, gains it back.
+        A bid that is short of a flow so, without losing speed, gains it back. Returns the bids that still lose: none of them
+        has a flow left from an ask that still loses, so none is short.
         """
         if len(losing_bids) > 1:
             losing_bids.sort(key=_best_first, reverse=True)
@@ -101,6 +102,7 @@ class Flows:
                         ask.pending -= speed
                         bid.pending -= speed
                         self._cut(flow, market, speed, touched, now_ns)
+        still_losing = [bid for bid in losing_bids if bid.pending]
         for ask in losing_asks:
             while ask.pending:
                 flow = _youngest(ask.flows)
@@ -111,6 +113,7 @@ class Flows:
                     gaining.append(bid)
                 bid.pending += speed
                 self._cut(flow, market, speed, touched, now_ns)
+        return still_losing
 
     def _cut_bids(self, market: LiveMarket, losing_bids: list[Bid], free: list[Ask], touched: list[Flow], now_ns: int) -> None:
         """Take what bids still lose from their youngest flows; the asks of those are free by as much."""

@@ -33,11 +33,11 @@ from gateway import journal as journals
 from gateway import recovery
 from gateway.journal import Journal, JournalReader
 from tests.reference.exchange import NaiveExchange
-from tests.reference.stream import SMALL, Stream
+from tests.reference.live_stream import LIVE_SMALL, LiveStream
 
 HERE: Final = Path(__file__).parent
 RECORDING: Final = "recording.json"
-SEED, ENTRIES, CHECKPOINT = 5, 1_500, 250
+SEED, ENTRIES, CHECKPOINT = 5, 3_000, 250
 ARCHIVED, SNAPSHOT = 250, 1_000
 """Entries in the archive, and where the snapshot stands."""
 ROW_ENTRIES_MAX = 20
@@ -113,7 +113,33 @@ def facts(engine: Engine) -> str:
         for number, delivery in sorted(engine.deliveries.items())
     ]
     everything = [engine.seq, engine.ts_ns, engine.deposited, accounts, markets, deliveries]
+    if live := _live_facts(engine):
+        everything.append(live)
     return blake2b(json.encode(everything), digest_size=32).hexdigest()
+
+
+def _live_facts(engine: Engine) -> list[Any]:
+    """Live markets with their orders and flows, and pools; empty where there are none."""
+    markets = [
+        [
+            *(symbol, market.state.value, market.marginal, market.index_price),
+            [
+                (order.order_id, order.price, order.remaining, order.assigned, order.account.account_id)
+                for _, order in sorted(market.orders.items())
+            ],
+        ]
+        for symbol, market in sorted(engine.live.markets.items())
+    ]
+    flows = [
+        (number, flow.bid.order_id, flow.ask.order_id, flow.speed, str(flow.hashes), str(flow.paid_hashes), flow.cost)
+        for number, flow in sorted(engine.live.flowing.by_id.items())
+    ]
+    pools = [
+        (account_id, pool.pool_id, pool.name, pool.url, pool.worker)
+        for account_id, account in sorted(engine.accounts.items())
+        for _, pool in sorted(account.pools.items())
+    ]
+    return [markets, flows, pools] if markets or flows or pools else []
 
 
 class Told:
@@ -148,8 +174,8 @@ class Told:
 
 def stream() -> Iterator[Entry]:
     """What a new journal is made of: commands of every kind, good and bad."""
-    oracle = NaiveExchange(SMALL)
-    for entry in Stream(oracle, SEED).entries(ENTRIES):
+    oracle = NaiveExchange(LIVE_SMALL)
+    for entry in LiveStream(oracle, SEED).entries(ENTRIES):
         oracle.apply(entry)
         yield entry
 
@@ -157,7 +183,7 @@ def stream() -> Iterator[Entry]:
 def write_journal(directory: Path, commands: Iterable[Entry]) -> None:
     """A journal with rows of many sizes, its first part archived."""
     random = Random(SEED)
-    with Journal(directory / recovery.JOURNAL, SMALL) as journal:
+    with Journal(directory / recovery.JOURNAL, LIVE_SMALL) as journal:
         batch: list[Entry] = []
         size = 1
         for entry in commands:
