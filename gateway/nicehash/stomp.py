@@ -25,7 +25,7 @@ from stompman.frames import (
 )
 from stompman.serde import FrameParser, dump_frame
 
-from engine.events import BidAmended, BidEnded, BidPlaced, BidRefilled, Event, FlowChanged
+from engine.events import BidAmended, BidEnded, BidPlaced, BidRefilled, BidResumed, Event, FlowChanged
 from engine.types import FlowCause
 from gateway.nicehash import ids
 from gateway.nicehash.answers import encode
@@ -44,7 +44,7 @@ SNAPSHOT_ORDERS_MAX: Final = 10_000
 """Orders of one snapshot: those that pay best."""
 VERSION: Final = "1.2"
 
-_TOLD: Final = frozenset({BidPlaced, BidAmended, BidRefilled, BidEnded})
+_TOLD: Final = frozenset({BidPlaced, BidAmended, BidRefilled, BidResumed, BidEnded})
 _ORDERS: Final = "order-changes"
 _CANDLES: Final = "candlesticks"
 
@@ -234,8 +234,8 @@ class Feed:
                 if event.speed != event.old_speed:
                     speeds.setdefault(event.market, {})[event.bid_id] = None
             elif kind in _TOLD:
-                assert isinstance(event, BidPlaced | BidAmended | BidRefilled | BidEnded)
-                if isinstance(event, BidAmended | BidEnded) or not event.repeat:
+                assert isinstance(event, BidPlaced | BidAmended | BidRefilled | BidResumed | BidEnded)
+                if isinstance(event, BidAmended | BidResumed | BidEnded) or not event.repeat:
                     by_market.setdefault(event.market, []).append(event)
         if not (by_market or speeds):
             return
@@ -281,6 +281,9 @@ def _told(event: Event, units: Units, market: Market) -> list[dict[str, Any]]:
         amount = bid.budget if bid is not None else event.left
         told = {"event": "OrderAmountUpdated", "orderId": _id(event.order_id)}
         return [{**told, "newAmount": money_text(amount + market.spec.placing_fee)}]
+    if isinstance(event, BidResumed):
+        # A pegged one is back at the price of now.
+        return [{"event": "OrderPriceUpdated", "orderId": _id(event.order_id), "newPrice": units.price_text(event.price)}]
     assert isinstance(event, BidAmended), event
     rows: list[dict[str, Any]] = []
     if event.price != event.old_price:
