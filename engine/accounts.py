@@ -48,6 +48,7 @@ class Account:
     __slots__ = (
         "account_id",
         "balance",
+        "bought_flows",
         "destinations",
         "event_seq",
         "flows",
@@ -81,6 +82,8 @@ class Account:
         self.live: dict[int, Standing] = {}
         # flows (engine.markets.live.Flow) that it buys or sells and that are not done with
         self.flows: dict[int, Any] = {}
+        # how many of them it buys
+        self.bought_flows: int = 0
         self.pools: dict[int, Pool] = {}
 
 

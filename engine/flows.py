@@ -161,6 +161,7 @@ class Flows:
         bid.flows[ask.order_id] = flow
         ask.flows[bid.order_id] = flow
         bid.account.flows[flow_id] = flow
+        bid.account.bought_flows += 1
         ask.account.flows[flow_id] = flow
         market.flows += 1
         return flow
@@ -216,6 +217,7 @@ class Flows:
         del self.by_id[flow.flow_id]
         market.flows -= 1
         del flow.bid.account.flows[flow.flow_id]
+        flow.bid.account.bought_flows -= 1
         # gone already where an account trades with itself
         flow.ask.account.flows.pop(flow.flow_id, None)
 
@@ -360,6 +362,7 @@ class Flows:
         self.by_id[flow.flow_id] = flow
         market.flows += 1
         flow.bid.account.flows[flow.flow_id] = flow
+        flow.bid.account.bought_flows += 1
         flow.ask.account.flows[flow.flow_id] = flow
         if flow.speed == 0:
             flow.bid.closing[flow.flow_id] = flow

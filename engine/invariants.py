@@ -72,6 +72,8 @@ def _check_accounts(engine: Engine) -> None:
     open_orders = 0
     for account_id, account in engine.accounts.items():
         name = f"account {account_id}"
+        bought = sum(flow.bid.account is account for flow in account.flows.values())
+        assert account.bought_flows == bought, f"{name} counts {account.bought_flows} bought flows, not {bought}"
         assert account.account_id == account_id, f"{name} is filed under another id"
         assert engine.names[account.name] == account_id, f"{name} is not found by its name"
         assert 0 <= account.held <= account.balance, f"{name} has balance {account.balance} and holds {account.held}"

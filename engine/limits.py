@@ -47,6 +47,9 @@ class Limits(Struct, frozen=True):
     """Pegged bids of one live market: each is repriced whenever what it follows moves."""
     flows_max: int = 1_000_000
     """Flows of all live markets, those included whose last work is not reported yet. Past it bids and asks are refused."""
+    flows_per_account_max: int = 10_000
+    """Flows that one account buys, those included whose last work is not reported yet. Past it its bids are refused, so that
+    nobody fills the exchange with flows that last for an instant."""
     pools_per_account_max: int = 100
 
 

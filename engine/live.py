@@ -151,8 +151,9 @@ class Live:
         limits = self.answers.limits
         if command.peg is not Peg.NONE and _pegs(market) >= limits.pegs_max:
             return RejectCode.PEGS_FULL, limits.pegs_max
-        if len(self.flowing.by_id) >= limits.flows_max:
-            return RejectCode.FLOWS_FULL, limits.flows_max
+        wrong = self._flows_full(account)
+        if wrong is not None:
+            return wrong
         available = account.balance - account.held
         if command.budget + spec.placing_fee > available:
             return RejectCode.BUDGET_NOT_COVERED, available
@@ -177,8 +178,8 @@ class Live:
                 or self._wrong_end(command.expires_ns, answers.limits.expiry_max_ns)
                 or self._full(account)
             )
-        if refusal is None and len(self.flowing.by_id) >= answers.limits.flows_max:
-            refusal = RejectCode.FLOWS_FULL, answers.limits.flows_max
+        if refusal is None:
+            refusal = self._flows_full(None)
         if refusal is None and key and not answers.is_new(account, key):
             refusal = RejectCode.CLIENT_ORDER_IDS_FULL, 0
         if refusal is not None:
@@ -242,6 +243,15 @@ class Live:
             return RejectCode.ORDERS_FULL, limits.live_orders_max
         return None
 
+    def _flows_full(self, buyer: Account | None) -> Refusal | None:
+        """Why no order may enter a book that could start flows."""
+        limits = self.answers.limits
+        if buyer is not None and buyer.bought_flows >= limits.flows_per_account_max:
+            return RejectCode.FLOWS_FULL, limits.flows_per_account_max
+        if len(self.flowing.by_id) >= limits.flows_max:
+            return RejectCode.FLOWS_FULL, limits.flows_max
+        return None
+
     # --------------------------------------------------------------------------------------------------------- amending
 
     def find(self, account: Account, order_id: int, client_order_id: str) -> Bid | Ask | None:
@@ -302,6 +312,10 @@ class Live:
                     return RejectCode.DECREASE_TOO_LARGE, spec.decrease_step
                 if now_ns < bid.price_ns + spec.decrease_interval_ns:
                     return RejectCode.DECREASE_TOO_EARLY, bid.price_ns + spec.decrease_interval_ns
+            if cap != bid.cap or limit > bid.remaining:
+                wrong = self._flows_full(bid.account)
+                if wrong is not None:
+                    return wrong
         if command.url and not is_destination(command.url, command.worker):
             return RejectCode.DESTINATION_INVALID, URL_CHARS_MAX
         return None
@@ -387,6 +401,8 @@ class Live:
                     refusal = _wrong_price(market, price) or _wrong_speed(market, speed)
                 if refusal is None and not command.price and not command.speed:
                     refusal = RejectCode.AMEND_EMPTY, 0
+                if refusal is None and (price != ask.price or speed > ask.remaining):
+                    refusal = self._flows_full(None)
             else:
                 refusal = RejectCode.ORDER_UNKNOWN, 0
         if refusal is not None:

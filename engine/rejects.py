@@ -143,7 +143,7 @@ REFUSALS: Final[dict[RejectCode, Refusal]] = {
     RejectCode.FUNDS_INSUFFICIENT: Refusal("qty", "the order needs more than the {bound} msat available"),
     RejectCode.FILL_OR_KILL_UNFILLABLE: Refusal("qty", "{bound} lots could fill at once"),
     RejectCode.PEGS_FULL: Refusal("peg", "a market has at most {bound} pegged bids"),
-    RejectCode.FLOWS_FULL: Refusal("market", "the exchange holds at most {bound} flows"),
+    RejectCode.FLOWS_FULL: Refusal("market", "there are {bound} flows: more may not be, of the exchange or of one buyer"),
     RejectCode.BUDGET_NOT_COVERED: Refusal("budget", "the bid needs more than the {bound} msat available"),
     RejectCode.AMOUNT_INVALID: Refusal("amount", "an amount is 1 to {bound} msat"),
     RejectCode.DEPOSITS_FULL: Refusal("amount", "the exchange takes {bound} msat more in all"),

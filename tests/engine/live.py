@@ -24,7 +24,7 @@ from engine.commands import (
 from engine.core import Engine
 from engine.events import AskPlaced, BidPlaced, Event, FlowChanged
 from engine.invariants import check
-from engine.limits import DAY_NS, SECOND_NS
+from engine.limits import DAY_NS, SECOND_NS, Limits
 from engine.types import LiveSpec, Peg
 
 START_NS: Final = 1_800_000_000 * SECOND_NS
@@ -48,8 +48,8 @@ E = TypeVar("E")
 class Live:
     """An engine with one live market; time stands still until somebody lets it pass. ``check`` after every command."""
 
-    def __init__(self, *names: str, money: int = 10**12, **terms: Any) -> None:
-        self.engine = Engine()
+    def __init__(self, *names: str, money: int = 10**12, limits: Limits | None = None, **terms: Any) -> None:
+        self.engine = Engine(limits)
         self.ts_ns = START_NS
         self.spec = replace(LIVE, **terms)
         self.accounts: dict[str, int] = {}

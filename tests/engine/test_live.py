@@ -16,7 +16,7 @@ from engine.events import (
     Rejected,
 )
 from engine.invariants import check, money
-from engine.limits import DAY_NS, SECOND_NS
+from engine.limits import DAY_NS, SECOND_NS, Limits
 from engine.rejects import RejectCode
 from engine.snapshot import dump, restore, state_hash
 from engine.types import EndReason, FlowCause, MarketState, OrderType, Peg, Pricing, Side
@@ -429,3 +429,25 @@ def test_an_engine_without_live_markets_knows_none() -> None:
     engine = Engine()
     assert not engine.live.markets
     check(engine)
+
+
+@pytest.mark.parametrize(("limits", "bound"), [(Limits(flows_per_account_max=3), 3), (Limits(flows_max=3), 3)])
+def test_flows_that_last_for_an_instant_fill_nothing(limits: Limits, bound: int) -> None:
+    live = Live("ann", "bob", "rig", limits=limits)
+    for _ in range(2):
+        live.ask("rig", 5, 1)
+    ann = live.bid("ann", 20, 2)
+    live.wait(1)
+    # the flows that end wait for their last report, and count
+    bob = live.bid("bob", 30, 1)
+    for price in range(31, 60):
+        live.wait(1)
+        live.amend(ann if price % 2 else bob, price=price)
+        if live.told(Rejected):
+            break
+    assert refused(live) == (RejectCode.FLOWS_FULL, bound)
+    assert len(live.engine.live.flowing.by_id) >= bound
+    # a lower limit, a refill, and ending it are never refused
+    live.amend(ann, size=1)
+    live.cancel(ann)
+    assert not live.told(Rejected)
