@@ -27,7 +27,7 @@ _END: Final[dict[EndReason, tuple[str, str]]] = {
 }
 _ACTIVE: Final = ("ACTIVE", "Active")
 STANDARD: Final = answers.Coded(code="STANDARD", description="Standard")
-_TABLE: Final = ("stratum+tcp://", "stratum+ssl://", "stratum://")
+_SCHEMES: Final = ("stratum+tcp://", "stratum+ssl://", "stratum://")
 
 
 def iso(ts_ns: int) -> str:
@@ -88,7 +88,7 @@ def duration_s(spec: LiveSpec, money: int, price: int, speed: int, longest_ns: i
 
 def pool_url(host: str, port: int) -> str:
     """A pool's address as the engine has it."""
-    for prefix in _TABLE:
+    for prefix in _SCHEMES:
         if host.startswith(prefix):
             return f"{host.rstrip('/')}:{port}"
     return f"stratum+tcp://{host.rstrip('/')}:{port}"
@@ -102,7 +102,7 @@ def host_and_port(url: str) -> tuple[str, int]:
 
 def pool_view(pool: Pool) -> answers.Pool:
     host, port = host_and_port(pool.url)
-    row = next((row for row in (named(pool.algorithm),) if row is not None), None)
+    row = named(pool.algorithm)
     return answers.Pool(
         id=ids.to_uuid(ids.POOL, pool.pool_id),
         name=pool.name,
