@@ -38,7 +38,7 @@ run: setup ## start a demo exchange with bots and a simulated meter
 
 .PHONY: test
 test: setup ## run all tests; with a compiled build, run its tests a second time from the plain sources
-	@$(MAKE) -s nicehash || echo "hashpit: NiceHash's client is not installed, its test will be skipped: \`make nicehash\` installs it, with a network"
+	@$(MAKE) -s nicehash 2>/dev/null || echo "hashpit: NiceHash's client is not installed, its test will be skipped: \`make nicehash\` installs it, with a network"
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 	@if [ -n "$(TWICE)" ] && [ "$$($(BIN)/python -m hashpit.build)" = compiled ]; then \
 		echo "hashpit: once more from the plain sources: $(TWICE)"; \

@@ -15,7 +15,7 @@ from gateway.exchange import Exchange, Taking
 from gateway.nicehash import problems
 from gateway.nicehash.answers import ErrorAnswer, ErrorItem, encode
 from gateway.nicehash.bodies import Body
-from gateway.nicehash.catalog import Catalog, Offer
+from gateway.nicehash.catalog import Catalog, Quoted
 from gateway.nicehash.history import History
 from gateway.nicehash.problems import Problem, refusal
 from gateway.nicehash.units import Units
@@ -185,7 +185,7 @@ class Call:
 
     # ---------------------------------------------------------------------------------------------------------- looking up
 
-    def offer(self, algorithm: str, market: str = "") -> Offer:
+    def quoted(self, algorithm: str, market: str = "") -> Quoted:
         """The market that is meant. Raises Problem."""
         found = self.catalog.find(algorithm, market)
         if found is None:
@@ -193,12 +193,14 @@ class Call:
             raise problems.invalid(f"algorithm, market: no market for {algorithm[:40]!r}{where[:60]}")
         return found
 
-    def offers(self) -> list[Offer]:
+    def all_quoted(self) -> list[Quoted]:
         """The markets that the query's ``algorithm`` and ``market`` leave; all where it names none."""
         algorithm, market = self.query.get("algorithm", ""), self.query.get("market", "")
         if algorithm:
-            return [self.offer(algorithm, market)]
-        return [offer for offer in self.catalog.offers() if not market or self.catalog.find(offer.algorithm.name, market)]
+            return [self.quoted(algorithm, market)]
+        return [
+            quoted for quoted in self.catalog.all_quoted() if not market or self.catalog.find(quoted.algorithm.name, market)
+        ]
 
 
 def error_reply(problem: Problem, unique: str) -> Reply:

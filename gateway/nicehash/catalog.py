@@ -74,7 +74,7 @@ def named(name: str) -> Named | None:
     return _BY_NAME.get(name.upper())
 
 
-class Offer:
+class Quoted:
     """A live market as these clients see it."""
 
     __slots__ = ("algorithm", "is_first", "market", "units")
@@ -102,38 +102,38 @@ class Catalog:
     def __init__(self, markets: Mapping[str, LiveMarket]) -> None:
         self._markets = markets
         self._listed: list[LiveMarket] = []
-        self._offers: list[Offer] = []
+        self._quoted: list[Quoted] = []
         self._units: dict[str, tuple[LiveSpec, Units | None]] = {}
 
-    def offers(self) -> list[Offer]:
+    def all_quoted(self) -> list[Quoted]:
         """Every market that can be told in NiceHash's units, as listed."""
         listed = [*self._markets.values()]
         if listed != self._listed:
             self._listed = listed
-            self._offers = self._all_offers()
-        return self._offers
+            self._quoted = self._all_quoted()
+        return self._quoted
 
-    def _all_offers(self) -> list[Offer]:
-        found: list[Offer] = []
+    def _all_quoted(self) -> list[Quoted]:
+        found: list[Quoted] = []
         first: set[str] = set()
         for market in self._markets.values():
             algorithm, units = _BY_OURS.get(market.spec.algorithm), self.units(market.spec)
             if algorithm is not None and units is not None:
-                found.append(Offer(market, algorithm, units, algorithm.name not in first))
+                found.append(Quoted(market, algorithm, units, algorithm.name not in first))
                 first.add(algorithm.name)
         return found
 
-    def find(self, algorithm: str, market: str = "") -> Offer | None:
+    def find(self, algorithm: str, market: str = "") -> Quoted | None:
         """The market of an algorithm: the first listed for one of the usual names or none, else that of the symbol."""
         row = named(algorithm)
-        for offer in self.offers():
-            if offer.algorithm is row and (offer.spec.symbol == market or (offer.is_first and market in ("", *MARKETS))):
-                return offer
+        for quoted in self.all_quoted():
+            if quoted.algorithm is row and (quoted.spec.symbol == market or (quoted.is_first and market in ("", *MARKETS))):
+                return quoted
         return None
 
-    def of(self, symbol: str) -> Offer | None:
+    def of(self, symbol: str) -> Quoted | None:
         """The market of that symbol."""
-        return next((offer for offer in self.offers() if offer.spec.symbol == symbol), None)
+        return next((quoted for quoted in self.all_quoted() if quoted.spec.symbol == symbol), None)
 
     def units(self, spec: LiveSpec) -> Units | None:
         """A market's units; None where its steps do not fit them, or its algorithm has no name here."""

@@ -143,17 +143,17 @@ def _answer_order(call: Call, order_id: int, forgotten: Callable[[], Problem] = 
 
 def create(call: Call) -> None:
     body: bodies.CreateOrder = call.body
-    offer = call.offer(body.algorithm, body.market)
-    _check_factors(body, offer.units)
+    quoted = call.quoted(body.algorithm, body.market)
+    _check_factors(body, quoted.units)
     _check_type(body.type)
-    price, limit, amount = _price(offer.units, body.price), _limit(offer.units, body.limit), _amount(body.amount)
-    pool = _pool_of(call, body.pool_id, offer.algorithm)
+    price, limit, amount = _price(quoted.units, body.price), _limit(quoted.units, body.limit), _amount(body.amount)
+    pool = _pool_of(call, body.pool_id, quoted.algorithm)
     command = PlaceBid(
         call.account.account_id,
-        offer.spec.symbol,
+        quoted.spec.symbol,
         price,
         limit,
-        amount - offer.spec.placing_fee,
+        amount - quoted.spec.placing_fee,
         pool.url,
         pool.worker,
         client_order_id=call.request.headers.get("x-request-id", ""),
@@ -165,7 +165,7 @@ def create(call: Call) -> None:
             raise invalid("X-Request-Id: the account has used it for an order of another kind")
         _answer_order(call, placed.order_id, lambda: _placed_and_ended(placed.order_id))
 
-    call.submit(command, answer, offer.units)
+    call.submit(command, answer, quoted.units)
 
 
 def _placed_and_ended(order_id: int) -> Problem:
@@ -329,11 +329,11 @@ def estimate(call: Call) -> None:
     body: bodies.Estimate = call.body
     _check_type(body.type)
     if body.algorithm:
-        offer = call.offer(body.algorithm, body.market)
-        _check_factors(body, offer.units)
-        price, limit, amount = _price(offer.units, body.price), _limit(offer.units, body.limit), _amount(body.amount)
-        fee = offer.spec.placing_fee if body.decrease_fee else 0
-        seconds = duration_s(offer.spec, max(0, amount - fee), price, limit, offer.spec.life_ns)
+        quoted = call.quoted(body.algorithm, body.market)
+        _check_factors(body, quoted.units)
+        price, limit, amount = _price(quoted.units, body.price), _limit(quoted.units, body.limit), _amount(body.amount)
+        fee = quoted.spec.placing_fee if body.decrease_fee else 0
+        seconds = duration_s(quoted.spec, max(0, amount - fee), price, limit, quoted.spec.life_ns)
     else:
         seconds = _plain_estimate(body)
     call.answer(answers.Duration(estimate_duration_in_seconds=seconds))

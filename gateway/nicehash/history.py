@@ -17,6 +17,7 @@ from engine.events import (
     BidEnded,
     BidPlaced,
     BidRefilled,
+    BidResumed,
     Event,
     FlowChanged,
     FlowPaid,
@@ -231,6 +232,7 @@ class History:
             BidPlaced: self._bid_placed,
             BidAmended: self._bid_amended,
             BidRefilled: self._bid_refilled,
+            BidResumed: self._bid_resumed,
             BidEnded: self._bid_ended,
             BalanceChanged: self._balance_changed,
             LiveListed: self._listed,
@@ -294,6 +296,10 @@ class History:
             bid = self.markets[event.market].bids[event.order_id]
             bid.budget += event.amount
             bid.updated_ns = ts_ns
+
+    def _bid_resumed(self, event: BidResumed, ts_ns: int) -> None:
+        # Nothing flows to it yet, so the market's value stays.
+        self.markets[event.market].bids[event.order_id].price = event.price
 
     def _bid_placed(self, event: BidPlaced, ts_ns: int) -> None:
         if event.repeat:

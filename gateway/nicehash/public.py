@@ -13,7 +13,7 @@ from engine.types import MarketState
 from gateway.exchange import Taking
 from gateway.nicehash import answers
 from gateway.nicehash.calls import Call, page_of
-from gateway.nicehash.catalog import MARKETS, Offer
+from gateway.nicehash.catalog import MARKETS, Quoted
 from gateway.nicehash.history import Market, Row
 from gateway.nicehash.problems import invalid
 from gateway.nicehash.units import Unusable, decimal_text, money_text
@@ -44,31 +44,31 @@ def permissions(call: Call) -> None:
 
 
 def markets(call: Call) -> None:
-    others = [offer.name for offer in call.catalog.offers() if not offer.is_first]
+    others = [quoted.name for quoted in call.catalog.all_quoted() if not quoted.is_first]
     call.read([*MARKETS, *others])
 
 
 def algorithms(call: Call) -> None:
-    call.read(answers.MiningAlgorithms(mining_algorithms=[_algorithm(offer) for offer in _first(call)]))
+    call.read(answers.MiningAlgorithms(mining_algorithms=[_algorithm(quoted) for quoted in _first(call)]))
 
 
-def _first(call: Call) -> list[Offer]:
+def _first(call: Call) -> list[Quoted]:
     """One market per algorithm."""
-    return [offer for offer in call.catalog.offers() if offer.is_first]
+    return [quoted for quoted in call.catalog.all_quoted() if quoted.is_first]
 
 
-def _smallest(offer: Offer) -> int:
+def _smallest(quoted: Quoted) -> int:
     """The least that an order may commit, in msat."""
-    return offer.spec.budget_min + offer.spec.placing_fee
+    return quoted.spec.budget_min + quoted.spec.placing_fee
 
 
-def _step_down(offer: Offer) -> Fraction:
+def _step_down(quoted: Quoted) -> Fraction:
     """The most by which a price may be lowered at a time, below zero; all of it where the market does not say."""
-    return -(offer.spec.decrease_step or offer.spec.price_max) * offer.units.price_step
+    return -(quoted.spec.decrease_step or quoted.spec.price_max) * quoted.units.price_step
 
 
-def _algorithm(offer: Offer) -> answers.MiningAlgorithm:
-    row, units, spec = offer.algorithm, offer.units, offer.spec
+def _algorithm(quoted: Quoted) -> answers.MiningAlgorithm:
+    row, units, spec = quoted.algorithm, quoted.units, quoted.spec
     return answers.MiningAlgorithm(
         algorithm=row.name,
         title=row.title,
@@ -81,14 +81,14 @@ def _algorithm(offer: Offer) -> answers.MiningAlgorithm:
         display_price_factor=units.price_display,
         price_factor=str(units.price_factor),
         price_scale=units.price_decimals,
-        minimal_order_amount=money_text(_smallest(offer)),
+        minimal_order_amount=money_text(_smallest(quoted)),
         min_speed_limit=units.speed_text(spec.speed_min),
         max_speed_limit=units.speed_text(spec.speed_max),
-        price_down_step=decimal_text(_step_down(offer)),
+        price_down_step=decimal_text(_step_down(quoted)),
         minimal_pool_difficulty="0",
         port=row.port,
         color="#000000",
-        orders_enabled=offer.market.state is MarketState.OPEN,
+        orders_enabled=quoted.market.state is MarketState.OPEN,
         enabled_markets=MARKETS[0],
     )
 
@@ -96,21 +96,21 @@ def _algorithm(offer: Offer) -> answers.MiningAlgorithm:
 def buy_info(call: Call) -> None:
     rows = [
         answers.BuyInfoRow(
-            name=offer.algorithm.title,
-            algo=offer.algorithm.code,
-            down_step=exact_number(_step_down(offer)),
+            name=quoted.algorithm.title,
+            algo=quoted.algorithm.code,
+            down_step=exact_number(_step_down(quoted)),
             min_diff_working=Decimal(0),
             min_diff_initial=Decimal(0),
-            min_limit=exact_number(offer.spec.speed_min * offer.units.speed_step),
-            max_limit=exact_number(offer.spec.speed_max * offer.units.speed_step),
-            speed_text=offer.units.market_display,
-            multi=exact_number(Fraction(10**9, offer.units.market_factor)),
-            price_multi=exact_number(Fraction(10**9, offer.units.price_factor)),
-            min_price=exact_number(offer.spec.price_min * offer.units.price_step),
-            max_price=exact_number(offer.spec.price_max * offer.units.price_step),
-            min_amount=Decimal(money_text(_smallest(offer))),
+            min_limit=exact_number(quoted.spec.speed_min * quoted.units.speed_step),
+            max_limit=exact_number(quoted.spec.speed_max * quoted.units.speed_step),
+            speed_text=quoted.units.market_display,
+            multi=exact_number(Fraction(10**9, quoted.units.market_factor)),
+            price_multi=exact_number(Fraction(10**9, quoted.units.price_factor)),
+            min_price=exact_number(quoted.spec.price_min * quoted.units.price_step),
+            max_price=exact_number(quoted.spec.price_max * quoted.units.price_step),
+            min_amount=Decimal(money_text(_smallest(quoted))),
         )
-        for offer in _first(call)
+        for quoted in _first(call)
     ]
     call.read(answers.BuyInfo(mining_algorithms=rows))
 
@@ -122,7 +122,7 @@ def currencies(call: Call) -> None:
 
 def fee_info(call: Call) -> None:
     """The terms of the algorithm that is asked for, else of the market that was listed first."""
-    found = call.offers()
+    found = call.all_quoted()
     spec = found[0].spec if found else None
 
     def rule(value: str, kind: str) -> dict[str, answers.FeeRule]:
@@ -160,8 +160,8 @@ def best_first(book: Book) -> Iterator[Bid]:
 
 def order_book(call: Call) -> None:
     query = call.query
-    offer = call.offer(query["algorithm"], query["market"])
-    crossing, units = offer.market.crossing, offer.units
+    quoted = call.quoted(query["algorithm"], query["market"])
+    crossing, units = quoted.market.crossing, quoted.units
     first = query["page"] * query["size"]
     own = call.key.account if call.key is not None else 0
     shown = answers.BookMarket(
@@ -172,7 +172,7 @@ def order_book(call: Call) -> None:
         price_factor=str(units.price_factor),
         display_price_factor=units.price_display,
         orders=[
-            book_row(bid, offer, bid.account.account_id == own, call.now_ns)
+            book_row(bid, quoted, bid.account.account_id == own, call.now_ns)
             for bid in islice(best_first(crossing.bids), first, first + query["size"])
         ],
         pagination=answers.Pagination(size=query["size"], page=query["page"], total_page_count=1),
@@ -180,19 +180,19 @@ def order_book(call: Call) -> None:
 
     def answer() -> None:
         # Counted where it is known without counting: those that are stopped, and not in the book, are with them.
-        shown.pagination.total_page_count = page_of(len(_market(call, offer).bids), query)[2]
-        call.answer(answers.OrderBook(stats={query["market"] or offer.name: shown}))
+        shown.pagination.total_page_count = page_of(len(_market(call, quoted).bids), query)[2]
+        call.answer(answers.OrderBook(stats={query["market"] or quoted.name: shown}))
 
     call.later(answer)
 
 
-def price_for(offer: Offer, limit: int) -> int | None:
+def price_for(quoted: Quoted, limit: int) -> int | None:
     """The lowest price, in ticks, at which a new order of so many lots gets all of them now; None where none does.
 
     Above the margin it gets what sellers have free up to its price, and what bids below its price have. Both are walked from
     the margin on, as far as needed.
     """
-    market, crossing = offer.market, offer.market.crossing
+    market, crossing = quoted.market, quoted.market.crossing
     bid: Resting | None = crossing.last_bid
     ask: Resting | None = crossing.last_ask if crossing.last_ask is not None else crossing.asks.best(False)
     found = 0
@@ -212,30 +212,30 @@ def price_for(offer: Offer, limit: int) -> int | None:
 
 
 def order_price(call: Call) -> None:
-    offer = call.offer(call.query["algorithm"], call.query["market"])
-    least = price_for(offer, offer.spec.speed_min)
-    call.read(answers.Price(price=offer.units.price_text(least if least is not None else offer.market.price_max)))
+    quoted = call.quoted(call.query["algorithm"], call.query["market"])
+    least = price_for(quoted, quoted.spec.speed_min)
+    call.read(answers.Price(price=quoted.units.price_text(least if least is not None else quoted.market.price_max)))
 
 
 def fixed_price(call: Call) -> None:
     body = call.body
-    offer = call.offer(body.algorithm, body.market)
+    quoted = call.quoted(body.algorithm, body.market)
     try:
-        limit = offer.units.parse_speed(body.limit)
+        limit = quoted.units.parse_speed(body.limit)
     except Unusable as problem:
         raise invalid(f"limit: {problem}") from None
-    most = call.exchange.engine.live.estimate(offer.market, offer.market.price_max, 0)
-    price = price_for(offer, max(1, min(limit, most)))
+    most = call.exchange.engine.live.estimate(quoted.market, quoted.market.price_max, 0)
+    price = price_for(quoted, max(1, min(limit, most)))
     call.read(
         answers.FixedQuote(
-            fixed_max=offer.units.speed_text(most),
-            fixed_price=offer.units.price_text(price if price is not None else offer.market.price_max),
+            fixed_max=quoted.units.speed_text(most),
+            fixed_price=quoted.units.price_text(price if price is not None else quoted.market.price_max),
         )
     )
 
 
-def _summary(offer: Offer, row: Row) -> answers.Summary:
-    units = offer.units
+def _summary(quoted: Quoted, row: Row) -> answers.Summary:
+    units = quoted.units
     speed = units.speed_text(row.speed)
     price = ratio_text(_average(row) * units.price_step)
     profile = answers.Profile(type="STANDARD", speed=speed, price=price, rig_count=row.flows, order_count=row.bids)
@@ -259,17 +259,17 @@ def _later(call: Call, make: Callable[[], Any]) -> None:
     call.later(lambda: call.answer(make()))
 
 
-def _market(call: Call, offer: Offer) -> Market:
-    return call.history.markets.get(offer.spec.symbol) or Market(offer.spec)
+def _market(call: Call, quoted: Quoted) -> Market:
+    return call.history.markets.get(quoted.spec.symbol) or Market(quoted.spec)
 
 
 def summary(call: Call) -> None:
-    offer = call.offer(call.query["algorithm"], call.query["market"])
-    _later(call, lambda: _summary(offer, _market(call, offer).row(call.now_ns)))
+    quoted = call.quoted(call.query["algorithm"], call.query["market"])
+    _later(call, lambda: _summary(quoted, _market(call, quoted).row(call.now_ns)))
 
 
 def summaries(call: Call) -> None:
-    found = call.offers()
+    found = call.all_quoted()
 
     def make() -> answers.Summaries:
         rows = {f"{o.name},{o.algorithm.name}": _summary(o, _market(call, o).row(call.now_ns)) for o in found}
@@ -283,10 +283,10 @@ def public_orders(call: Call) -> None:
     found: list[answers.PublicOrder] = []
     query = call.query
     first = query["page"] * query["size"]
-    for offer in call.offers():
-        bids = best_first(offer.market.crossing.bids)
+    for quoted in call.all_quoted():
+        bids = best_first(quoted.market.crossing.bids)
         chosen = (bid for bid in bids if matches(query["op"], bid.ts_ns, query["timestamp"]))
-        found += [public_order(bid, offer) for bid in islice(chosen, first + query["size"] - len(found))]
+        found += [public_order(bid, quoted) for bid in islice(chosen, first + query["size"] - len(found))]
         if len(found) >= first + query["size"]:
             break
     call.read(answers.PublicOrders(rows=found[first:]))
@@ -307,16 +307,16 @@ def matches(op: str, ts_ns: int, bound_ms: int) -> bool:
 # ------------------------------------------------------------------------------------------------------------ statistics
 
 
-def _global(call: Call, offer: Offer, rows: list[Row], now: Row) -> answers.GlobalRow:
-    units = offer.units
+def _global(call: Call, quoted: Quoted, rows: list[Row], now: Row) -> answers.GlobalRow:
+    units = quoted.units
     count = max(1, len(rows))
     speed = Fraction(sum(row.speed for row in rows), count)
     value = Fraction(sum(row.value for row in rows), count)
     price = (value / speed if speed else Fraction(0)) * units.per_hash(1)
     return answers.GlobalRow(
-        a=offer.algorithm.code,
+        a=quoted.algorithm.code,
         p=ratio(price),
-        s=ratio(speed * offer.spec.lot_hashrate),
+        s=ratio(speed * quoted.spec.lot_hashrate),
         r=now.flows,
         o=now.bids,
     )
@@ -326,8 +326,8 @@ def stats_now(call: Call) -> None:
     found = _first(call)
 
     def make() -> answers.GlobalStats:
-        rows = [(offer, _market(call, offer).row(call.now_ns)) for offer in found]
-        return answers.GlobalStats(algos=[_global(call, offer, [row], row) for offer, row in rows])
+        rows = [(quoted, _market(call, quoted).row(call.now_ns)) for quoted in found]
+        return answers.GlobalStats(algos=[_global(call, quoted, [row], row) for quoted, row in rows])
 
     _later(call, make)
 
@@ -337,10 +337,10 @@ def stats_day(call: Call) -> None:
 
     def make() -> answers.GlobalStats:
         rows: list[answers.GlobalRow] = []
-        for offer in found:
-            market = _market(call, offer)
+        for quoted in found:
+            market = _market(call, quoted)
             now = market.row(call.now_ns)
-            rows.append(_global(call, offer, market.day() or [now], now))
+            rows.append(_global(call, quoted, market.day() or [now], now))
         return answers.GlobalStats(algos=rows)
 
     _later(call, make)
@@ -351,14 +351,14 @@ def multi_algo(call: Call) -> None:
 
     def make() -> answers.MultiAlgo:
         rows: list[answers.MultiAlgoRow] = []
-        for offer in found:
-            row = _market(call, offer).row(call.now_ns)
+        for quoted in found:
+            row = _market(call, quoted).row(call.now_ns)
             rows.append(
                 answers.MultiAlgoRow(
-                    algorithm=offer.algorithm.name,
-                    title=offer.algorithm.title,
-                    speed=str(row.speed * offer.spec.lot_hashrate),
-                    paying=ratio_text(_average(row) * offer.units.per_hash(1)),
+                    algorithm=quoted.algorithm.name,
+                    title=quoted.algorithm.title,
+                    speed=str(row.speed * quoted.spec.lot_hashrate),
+                    paying=ratio_text(_average(row) * quoted.units.per_hash(1)),
                 )
             )
         return answers.MultiAlgo(mining_algorithms=rows)
@@ -368,17 +368,17 @@ def multi_algo(call: Call) -> None:
 
 def algo_history(call: Call) -> None:
     """Every five minutes: Unix time, H/s, satoshi for one H/s for a day, 0."""
-    offer = call.offer(call.query["algorithm"], call.query["market"])
+    quoted = call.quoted(call.query["algorithm"], call.query["market"])
 
     def make() -> list[list[int | Decimal]]:
         return [
             [
                 row.ts_ns // 10**9,
-                Decimal(row.speed * offer.spec.lot_hashrate),
-                ratio(_average(row) * offer.units.per_hash(1)),
+                Decimal(row.speed * quoted.spec.lot_hashrate),
+                ratio(_average(row) * quoted.units.per_hash(1)),
                 0,
             ]
-            for row in _market(call, offer).rows
+            for row in _market(call, quoted).rows
         ]
 
     _later(call, make)

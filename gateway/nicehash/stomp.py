@@ -25,11 +25,11 @@ from stompman.frames import (
 )
 from stompman.serde import FrameParser, dump_frame
 
-from engine.events import BidAmended, BidEnded, BidPlaced, BidRefilled, Event, FlowChanged
+from engine.events import BidAmended, BidEnded, BidPlaced, BidRefilled, BidResumed, Event, FlowChanged
 from engine.types import FlowCause
 from gateway.nicehash import ids
 from gateway.nicehash.answers import encode
-from gateway.nicehash.catalog import Catalog, Offer
+from gateway.nicehash.catalog import Catalog, Quoted
 from gateway.nicehash.history import TIMEFRAMES, Candle, History, Market, Placed
 from gateway.nicehash.units import Units, money_text
 from gateway.nicehash.views import ratio_text
@@ -44,7 +44,7 @@ SNAPSHOT_ORDERS_MAX: Final = 10_000
 """Orders of one snapshot: those that pay best."""
 VERSION: Final = "1.2"
 
-_TOLD: Final = frozenset({BidPlaced, BidAmended, BidRefilled, BidEnded})
+_TOLD: Final = frozenset({BidPlaced, BidAmended, BidRefilled, BidResumed, BidEnded})
 _ORDERS: Final = "order-changes"
 _CANDLES: Final = "candlesticks"
 
@@ -187,9 +187,9 @@ class Feed:
             return None
         _, topic, algorithm, last = parts
         if topic == _ORDERS:
-            return (topic, algorithm, last) if self._offer(algorithm, last) is not None else None
+            return (topic, algorithm, last) if self._quoted(algorithm, last) is not None else None
         if topic == _CANDLES and last in TIMEFRAMES:
-            return (topic, algorithm, last) if self._offer(algorithm, "") is not None else None
+            return (topic, algorithm, last) if self._quoted(algorithm, "") is not None else None
         return None
 
     def add(self, destination: tuple[str, ...], session: StompSession) -> bool:
@@ -209,16 +209,16 @@ class Feed:
     def show(self, destination: tuple[str, ...], session: StompSession) -> None:
         """How things stand: the first message of a subscription."""
         topic, algorithm, last = destination
-        offer = self._offer(algorithm, last if topic == _ORDERS else "")
-        market = self._history.markets.get(offer.spec.symbol) if offer is not None else None
-        if offer is None or market is None:
+        quoted = self._quoted(algorithm, last if topic == _ORDERS else "")
+        market = self._history.markets.get(quoted.spec.symbol) if quoted is not None else None
+        if quoted is None or market is None:
             return
         if topic == _ORDERS:
             bids = sorted(market.bids.values(), key=lambda bid: (-bid.price, bid.order_id))[:SNAPSHOT_ORDERS_MAX]
-            rows = [_snapshot_row(bid, offer.units) for bid in bids]
+            rows = [_snapshot_row(bid, quoted.units) for bid in bids]
             session.tell(destination, encode({"event": "Snapshot", "list": rows}))
         else:
-            rows = [_candle(candle, offer) for candle in market.candles[last]]
+            rows = [_candle(candle, quoted) for candle in market.candles[last]]
             session.tell(destination, encode(rows))
 
     def publish(self, events: list[Event]) -> None:
@@ -234,21 +234,21 @@ class Feed:
                 if event.speed != event.old_speed:
                     speeds.setdefault(event.market, {})[event.bid_id] = None
             elif kind in _TOLD:
-                assert isinstance(event, BidPlaced | BidAmended | BidRefilled | BidEnded)
-                if isinstance(event, BidAmended | BidEnded) or not event.repeat:
+                assert isinstance(event, BidPlaced | BidAmended | BidRefilled | BidResumed | BidEnded)
+                if isinstance(event, BidAmended | BidResumed | BidEnded) or not event.repeat:
                     by_market.setdefault(event.market, []).append(event)
         if not (by_market or speeds):
             return
         for destination, sessions in [*self._subscribers.items()]:
             topic, algorithm, last = destination
-            offer = self._offer(algorithm, last) if topic == _ORDERS else None
-            market = self._history.markets.get(offer.spec.symbol) if offer is not None else None
-            if offer is None or market is None:
+            quoted = self._quoted(algorithm, last) if topic == _ORDERS else None
+            market = self._history.markets.get(quoted.spec.symbol) if quoted is not None else None
+            if quoted is None or market is None:
                 continue
-            messages = [told for event in by_market.get(offer.spec.symbol, ()) for told in _told(event, offer.units, market)]
-            moved = [market.bids[bid] for bid in speeds.get(offer.spec.symbol, ()) if bid in market.bids]
+            messages = [told for event in by_market.get(quoted.spec.symbol, ()) for told in _told(event, quoted.units, market)]
+            moved = [market.bids[bid] for bid in speeds.get(quoted.spec.symbol, ()) if bid in market.bids]
             if moved:
-                messages.append({"event": "OrderSpeedUpdated", "list": [_speed_row(bid, offer.units) for bid in moved]})
+                messages.append({"event": "OrderSpeedUpdated", "list": [_speed_row(bid, quoted.units) for bid in moved]})
             for message in messages:
                 content = encode(message)
                 for session in [*sessions]:
@@ -258,15 +258,15 @@ class Feed:
         """A look was taken at the markets: tell of the newest candles."""
         for destination, sessions in [*self._subscribers.items()]:
             topic, algorithm, last = destination
-            offer = self._offer(algorithm, "") if topic == _CANDLES else None
-            market = self._history.markets.get(offer.spec.symbol) if offer is not None else None
-            if offer is None or market is None or not market.candles[last]:
+            quoted = self._quoted(algorithm, "") if topic == _CANDLES else None
+            market = self._history.markets.get(quoted.spec.symbol) if quoted is not None else None
+            if quoted is None or market is None or not market.candles[last]:
                 continue
-            content = encode([_candle(market.candles[last][-1], offer)])
+            content = encode([_candle(market.candles[last][-1], quoted)])
             for session in [*sessions]:
                 session.tell(destination, content)
 
-    def _offer(self, algorithm: str, market: str) -> Offer | None:
+    def _quoted(self, algorithm: str, market: str) -> Quoted | None:
         return self._catalog.find(algorithm, market)
 
 
@@ -281,6 +281,9 @@ def _told(event: Event, units: Units, market: Market) -> list[dict[str, Any]]:
         amount = bid.budget if bid is not None else event.left
         told = {"event": "OrderAmountUpdated", "orderId": _id(event.order_id)}
         return [{**told, "newAmount": money_text(amount + market.spec.placing_fee)}]
+    if isinstance(event, BidResumed):
+        # A pegged one is back at the price of now.
+        return [{"event": "OrderPriceUpdated", "orderId": _id(event.order_id), "newPrice": units.price_text(event.price)}]
     assert isinstance(event, BidAmended), event
     rows: list[dict[str, Any]] = []
     if event.price != event.old_price:
@@ -306,10 +309,10 @@ def _snapshot_row(bid: Placed, units: Units) -> dict[str, Any]:
     return {**_speed_row(bid, units), "limit": units.speed_text(bid.limit), "rigsCount": bid.flows}
 
 
-def _candle(candle: Candle, offer: Offer) -> dict[str, Any]:
+def _candle(candle: Candle, quoted: Quoted) -> dict[str, Any]:
     def price(average: tuple[int, int]) -> str:
         value, speed = average
-        return ratio_text(Fraction(value, speed) * offer.units.price_step) if speed else "0"
+        return ratio_text(Fraction(value, speed) * quoted.units.price_step) if speed else "0"
 
     row = candle.last
     return {
@@ -318,7 +321,7 @@ def _candle(candle: Candle, offer: Offer) -> dict[str, Any]:
         "high": price(candle.high),
         "low": price(candle.low),
         "close": price(candle.close),
-        "totalSpeed": offer.units.speed_text(row.speed),
+        "totalSpeed": quoted.units.speed_text(row.speed),
         "activeOrders": row.bids,
         "payingPrice": price(candle.close),
         "numberOfRigs": row.flows,

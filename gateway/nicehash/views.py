@@ -12,7 +12,7 @@ from engine.limits import DAY_SECONDS, SECOND_NS
 from engine.markets.live import NO_LIMIT, Bid
 from engine.types import EndReason, LiveSpec, MarketState
 from gateway.nicehash import answers, ids
-from gateway.nicehash.catalog import MARKETS, Catalog, Named, Offer, named
+from gateway.nicehash.catalog import MARKETS, Catalog, Named, Quoted, named
 from gateway.nicehash.history import Payment, Placed
 from gateway.nicehash.units import Units, decimal_text, money_text, plain
 from gateway.ratelimit import MS_NS
@@ -27,7 +27,7 @@ _END: Final[dict[EndReason, tuple[str, str]]] = {
 }
 _ACTIVE: Final = ("ACTIVE", "Active")
 STANDARD: Final = answers.Coded(code="STANDARD", description="Standard")
-_TABLE: Final = ("stratum+tcp://", "stratum+ssl://", "stratum://")
+_SCHEMES: Final = ("stratum+tcp://", "stratum+ssl://", "stratum://")
 
 
 def iso(ts_ns: int) -> str:
@@ -88,7 +88,7 @@ def duration_s(spec: LiveSpec, money: int, price: int, speed: int, longest_ns: i
 
 def pool_url(host: str, port: int) -> str:
     """A pool's address as the engine has it."""
-    for prefix in _TABLE:
+    for prefix in _SCHEMES:
         if host.startswith(prefix):
             return f"{host.rstrip('/')}:{port}"
     return f"stratum+tcp://{host.rstrip('/')}:{port}"
@@ -102,7 +102,7 @@ def host_and_port(url: str) -> tuple[str, int]:
 
 def pool_view(pool: Pool) -> answers.Pool:
     host, port = host_and_port(pool.url)
-    row = next((row for row in (named(pool.algorithm),) if row is not None), None)
+    row = named(pool.algorithm)
     return answers.Pool(
         id=ids.to_uuid(ids.POOL, pool.pool_id),
         name=pool.name,
@@ -182,14 +182,14 @@ class Standing:
 def order_view(
     bid: Bid | Placed,
     account: Account,
-    offer_name: str,
+    market_name: str,
     algorithm: Named,
     units: Units,
     spec: LiveSpec,
     is_open: bool,
     now_ns: int,
 ) -> answers.Order:
-    """An order as its owner sees it. ``offer_name``: what it says for a market; ``is_open``: whether that takes orders."""
+    """An order as its owner sees it. ``market_name``: what it says for a market; ``is_open``: whether that takes orders."""
     seen = Standing(bid)
     organization = ids.to_uuid(ids.ORGANIZATION, account.account_id)
     alive = seen.speed > 0
@@ -203,7 +203,7 @@ def order_view(
         end_ts=iso(seen.end_ns),
         request_id=seen.client_order_id or UNSET,
         type=STANDARD,
-        market=offer_name,
+        market=market_name,
         algorithm=algorithm_ref(algorithm, is_open),
         status=status_of(bid),
         price=units.price_text(seen.price),
@@ -240,15 +240,15 @@ def view_of(bid: Bid | Placed, account: Account, spec: LiveSpec, catalog: Catalo
     units, algorithm = catalog.units(spec), named(spec.algorithm)
     if units is None or algorithm is None:
         return None
-    offer = catalog.of(spec.symbol)
-    name = offer.name if offer is not None else MARKETS[0]
-    is_open = offer is not None and offer.market.state is MarketState.OPEN
+    quoted = catalog.of(spec.symbol)
+    name = quoted.name if quoted is not None else MARKETS[0]
+    is_open = quoted is not None and quoted.market.state is MarketState.OPEN
     return order_view(bid, account, name, algorithm, units, spec, is_open, now_ns)
 
 
-def book_row(bid: Bid, offer: Offer, mine: bool, now_ns: int) -> answers.BookOrder:
+def book_row(bid: Bid, quoted: Quoted, mine: bool, now_ns: int) -> answers.BookOrder:
     """A bid in the book; to its owner with what only it may see."""
-    units, seen = offer.units, Standing(bid)
+    units, seen = quoted.units, Standing(bid)
     speed = units.speed_text(seen.speed)
     row = answers.BookOrder(
         id=ids.to_uuid(ids.ORDER, seen.order_id),
@@ -264,23 +264,23 @@ def book_row(bid: Bid, offer: Offer, mine: bool, now_ns: int) -> answers.BookOrd
     )
     if mine:
         row.my_order = True
-        row.amount = amount_of(offer.spec, seen.budget)
+        row.amount = amount_of(quoted.spec, seen.budget)
         row.available_amount = money_text(seen.budget)
         row.payed_amount = money_text(seen.spent)
         row.end_ts = iso(seen.end_ns)
         row.updated_ts = iso(seen.updated_ns)
-        row.estimate_duration_in_seconds = duration_s(offer.spec, seen.escrow, seen.price, seen.speed, seen.end_ns - now_ns)
+        row.estimate_duration_in_seconds = duration_s(quoted.spec, seen.escrow, seen.price, seen.speed, seen.end_ns - now_ns)
     return row
 
 
-def public_order(bid: Bid, offer: Offer) -> answers.PublicOrder:
+def public_order(bid: Bid, quoted: Quoted) -> answers.PublicOrder:
     """A bid as everybody sees it."""
-    units, seen = offer.units, Standing(bid)
+    units, seen = quoted.units, Standing(bid)
     return answers.PublicOrder(
         id=ids.to_uuid(ids.ORDER, seen.order_id),
         type="STANDARD",
-        algorithm=offer.algorithm.name,
-        market=offer.name,
+        algorithm=quoted.algorithm.name,
+        market=quoted.name,
         price=units.price_text(seen.price),
         limit=units.speed_text(seen.limit),
         accepted_current_speed=units.speed_text(seen.speed),

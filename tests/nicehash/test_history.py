@@ -7,12 +7,18 @@ from typing import Any
 import pytest
 
 from engine.commands import AmendAsk, Cancel, Entry
-from engine.events import Event
+from engine.core import Engine
+from engine.events import BidEnded, Event
 from engine.markets.live import Bid
 from engine.types import Pricing
 from gateway.nicehash import history as history_module
+from gateway.nicehash.catalog import Catalog
 from gateway.nicehash.history import CANDLES_MAX, DAY_ROWS, ROWS_MAX, History, Past, Row
+from gateway.nicehash.stomp import Feed, StompSession
+from gateway.nicehash.views import view_of
 from tests.nicehash.venue import FACTORS, MARKET, Account, Venue, live_spec
+from tests.reference.exchange import NaiveExchange
+from tests.reference.live_stream import LIVE_SMALL, LiveStream
 
 ORDER = "/main/api/v2/hashpower/order"
 
@@ -22,9 +28,10 @@ def venue(tmp_path: Path) -> Venue:
     return Venue(tmp_path)
 
 
-def agree(venue: Venue, history: History) -> None:
+def agree(engine: Engine, history: History) -> None:
     """The projection has what the engine has."""
-    for symbol, listed in venue.engine.live.markets.items():
+    assert set(history.markets) == set(engine.live.markets)
+    for symbol, listed in engine.live.markets.items():
         market = history.markets[symbol]
         bids = {number: order for number, order in listed.orders.items() if isinstance(order, Bid)}
         assert {number: (bid.price, bid.spent, bid.budget) for number, bid in market.bids.items()} == {
@@ -68,13 +75,45 @@ def test_the_projection_adds_up_to_the_engine(venue: Venue) -> None:
             venue.wait(rng.randint(1, 1_200))
             for flow in [*venue.engine.live.flowing.by_id.values()]:
                 venue.report(flow.flow_id, flow.hashes + rng.randint(0, 10**18))
-        agree(venue, venue.service.history)
+        agree(venue.engine, venue.service.history)
         started = History()
         started.start(venue.engine)
-        agree(venue, started)
+        agree(venue.engine, started)
     for client in clients:
         changes = sum(payment.amount for payment in venue.service.history.payments(client.account))
         assert changes == venue.engine.accounts[client.account].balance
+
+
+@pytest.mark.parametrize("seed", range(300, 306))
+def test_the_projection_and_the_feed_follow_any_stream(seed: int) -> None:
+    """Pegs, uniform prices, budgets that run out, markets that close, ids that repeat: nothing that happens is too much."""
+    oracle, engine = NaiveExchange(LIVE_SMALL), Engine(LIVE_SMALL)
+    history = History()
+    history.start(engine)
+    catalog = Catalog(engine.live.markets)
+    feed = Feed(catalog, history)
+    frames: list[bytes] = []
+    listener = StompSession(feed, frames.append, lambda: None)
+    listener.receive(b"CONNECT\naccept-version:1.2\n\n\0")
+    ended: dict[int, int] = {}
+    for entry in LiveStream(oracle, seed).entries(700):
+        oracle.apply(entry)
+        events = engine.apply(entry)
+        history.publish(entry, events)
+        feed.publish(events)
+        history.tick(entry.ts_ns)
+        feed.candles()
+        ended |= {event.order_id: event.account for event in events if isinstance(event, BidEnded)}
+        if entry.seq % 25 == 0:
+            agree(engine, history)
+            for number, quoted in enumerate(catalog.all_quoted()):
+                topic = f"/tradingview/order-changes/{quoted.algorithm.name}/{quoted.spec.symbol}"
+                listener.receive(f"SUBSCRIBE\nid:{entry.seq}-{number}\ndestination:{topic}\n\n\0".encode())
+    assert ended
+    for order_id, account in ended.items():
+        placed = history.ended(account, order_id)
+        assert placed is not None
+        view_of(placed, engine.accounts[account], placed.spec, catalog, entry.ts_ns)
 
 
 def test_payments_of_an_hour_are_one(venue: Venue) -> None:

@@ -484,16 +484,16 @@ def test_the_quoted_price_is_the_lowest_that_gets_the_limit(venue: Venue) -> Non
         else:
             limit = rng.choice((0, rng.randint(100, 400)))
             venue.stage.do(PlaceBid(account, MARKET, rng.randint(100, 140), limit, 10**9, "stratum+tcp://a.example:1", "u"))
-        offer = venue.service.catalog.find("SHA256")
-        assert offer is not None
+        quoted = venue.service.catalog.find("SHA256")
+        assert quoted is not None
         estimate = venue.engine.live.estimate
         for limit in (1, 100, rng.randint(1, 5_000)):
-            price = price_for(offer, limit)
+            price = price_for(quoted, limit)
             if price is None:
-                assert estimate(offer.market, offer.market.price_max, limit) < limit
+                assert estimate(quoted.market, quoted.market.price_max, limit) < limit
             else:
-                assert estimate(offer.market, price, limit) == limit
-                assert price == offer.market.price_min or estimate(offer.market, price - 1, limit) < limit
+                assert estimate(quoted.market, price, limit) == limit
+                assert price == quoted.market.price_min or estimate(quoted.market, price - 1, limit) < limit
 
 
 def test_how_long_an_amount_lasts(venue: Venue) -> None:

@@ -101,7 +101,7 @@ class Venue:
         return Account(account, key.key_id, secret)
 
     def seller(self, price: int, speed: int, symbol: str = MARKET) -> int:
-        """An account that offers ``speed`` lots for ``price`` ticks; the ask's id."""
+        """An account that all_quoted ``speed`` lots for ``price`` ticks; the ask's id."""
         placed = next(
             e for e in self.stage.do(PlaceAsk(self.stage.account(0), symbol, price, speed)) if isinstance(e, AskPlaced)
         )

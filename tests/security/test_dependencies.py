@@ -35,7 +35,7 @@ def licences(package: Distribution) -> set[str]:
     if "License-Expression" in package.metadata:
         return set(package.metadata["License-Expression"].split(" OR "))
     classifiers = package.metadata.get_all("Classifier") or []
-    if package.metadata.get("License") in ALLOWED:
+    if "License" in package.metadata and package.metadata["License"] in ALLOWED:
         return {package.metadata["License"]}
     named = {NAMES.get(line.rpartition(" :: ")[2]) for line in classifiers if line.startswith("License ::")} - {None}
     if named:
