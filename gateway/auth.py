@@ -38,8 +38,8 @@ PERMISSIONS: Final[tuple[str, ...]] = get_args(Permission)
 _ED25519_HEX: Final = 128
 _HMAC_HEX: Final = 64
 
-# The points of the curve whose order is 1, 2, 4 or 8, as their y is written: in two cases in two ways. Whoever has one of them for
-# a public key signs nothing: made-up signatures pass, of anybody.
+# The points of the curve whose order is 1, 2, 4 or 8, as their y is written: in two cases in two ways. For a public key that is
+# one of them made-up signatures pass, of anybody.
 _WEAK_KEYS: Final = frozenset(
     {
         0,

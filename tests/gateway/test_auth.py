@@ -256,7 +256,7 @@ def test_a_public_key_that_anybody_can_sign_for_is_refused(tmp_path: Path) -> No
     weak = _weak_keys()
     assert len(weak) == 14
     for key in weak:
-        with pytest.raises(ValueError, match="^public_key: anybody could sign"):
+        with pytest.raises(ValueError, match=r"^public_key: anybody could sign"):
             KeyStore(tmp_path).add(100, ["read"], public_key=key.hex())
     # Why: under the neutral point, written 1, a signature without any secret is good for every text.
     neutral = (1).to_bytes(32, "little")
