@@ -80,7 +80,7 @@ ACCOUNT_CHANNEL: Final = "account"
 """The one channel that takes a login; the others are public."""
 SERVER_NAME: Final = "hashpit"
 BELOW_ALL: Final = -1
-"""A price or quantity of zero in an amend, where 0 says "as it is" to the engine: it refuses the one like the other."""
+"""A price or quantity of zero where 0 says "none" to the engine: it refuses the one like the other."""
 
 Role = Literal["seller", "buyer", "meter"]
 BucketName = Literal["requests", "orders", "cancels"]
@@ -311,7 +311,7 @@ def _place(call: Call, params: wire.PlaceParams) -> None:
             return
         price = 0
     else:
-        price = _parse(terms.price, params.price, "price")
+        price = _parse(terms.price, params.price, "price") or BELOW_ALL
     if params.time_in_force is not None:
         time_in_force = TIMES_IN_FORCE[params.time_in_force]
     else:
@@ -840,7 +840,9 @@ def _settle(call: Call, params: wire.SettleParams) -> None:
     if terms is None:
         call.deny(RejectCode.MARKET_UNKNOWN)
         return
-    price = _parse(terms.price, params.index_price, "index_price") if params.index_price is not None else 0
+    price = 0
+    if params.index_price is not None:
+        price = _parse(terms.price, params.index_price, "index_price") or BELOW_ALL
 
     def answer(entry: Entry, events: list[Event]) -> None:
         rejected = _rejected(events)

@@ -654,6 +654,17 @@ def test_an_amend_to_zero_is_refused_by_the_engine_and_told_in_order(stage: Stag
         assert (event["event"], event["order_id"]) == ("rejected", order_id)
 
 
+def test_a_price_of_zero_is_a_price(stage: Stage) -> None:
+    """Found by simulation: a market order that named 0 was taken as one that named none."""
+    link, operator = stage.trader(), stage.operator()
+    order = {"market": MARKET, "side": "buy", "qty": "1", "price": "0"}
+    assert refusal(link, "place", **order, type="market").data["reason"] == "price_not_allowed"
+    refused = refusal(link, "place", **order)
+    assert (refused.data["reason"], refused.data["bound"]) == ("price_too_low", link.call("markets")[0]["price_min"])
+    refused = refusal(operator, "settle", market=MARKET, index_price="0.0")
+    assert (refused.data["reason"], refused.data["bound"]) == ("price_too_low", "0.00000001")
+
+
 @pytest.mark.parametrize("method", ["amend", "cancel", "order"])
 @pytest.mark.parametrize("params", [{}, {"order_id": 1, "client_order_id": "a"}])
 def test_an_order_has_one_name(stage: Stage, method: str, params: dict[str, Any]) -> None:
