@@ -73,6 +73,7 @@ from gateway.views import (
     order_view,
     position_view,
     reject_error,
+    sorted_positions,
 )
 from gateway.wire import ErrorCode, Params
 
@@ -596,7 +597,7 @@ def _balances(call: Call, params: wire.NoParams) -> None:
 
 
 def _positions(call: Call, params: wire.NoParams) -> None:
-    held = _own_account(call).positions.items()
+    held = sorted_positions(_own_account(call))
     _read(call, [position_view(market, position, _terms(call, market)) for market, position in held])
 
 

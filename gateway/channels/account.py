@@ -42,6 +42,7 @@ from gateway.views import (
     order_view,
     position_view,
     reject_error,
+    sorted_positions,
 )
 from gateway.wire import (
     CANCEL_REASON,
@@ -304,7 +305,7 @@ def account_snapshot(engine: Engine, account: Account, terms: Mapping[str, Terms
     deliveries = [delivery for delivery in engine.deliveries.values() if mine in (delivery.seller, delivery.buyer)]
     return AccountSnapshot(
         balance=balance_view(account, deliveries),
-        positions=[position_view(market, held, terms[market]) for market, held in account.positions.items()],
+        positions=[position_view(market, held, terms[market]) for market, held in sorted_positions(account)],
         orders=[order_view(order, terms[order.market]) for order in account.orders.values()],
         deliveries=[
             delivery_view(delivery, "seller" if mine == delivery.seller else "buyer", terms[delivery.market])
