@@ -760,17 +760,28 @@ def _resync(call: Call, params: wire.ResyncParams) -> None:
 
 def _resume(call: Call, params: wire.ResumeParams) -> None:
     """The account channel, without its snapshot: what was missed, then what comes."""
-    channel = call.exchange.feeds.account(call.caller.account)
+    account = call.caller.account
+    channel = call.exchange.feeds.account(account)
     if params.epoch != call.exchange.epoch:
         message = "another journal numbered that; subscribe for a snapshot"
         call.error(ErrorCode.TOO_OLD, "too_old", message, "params.epoch")
-    elif not channel.reaches(params.account_seq):
-        message = "the events after that number are not kept any more; subscribe for a snapshot"
-        call.error(ErrorCode.TOO_OLD, "too_old", message, "params.account_seq")
-    else:
-        call.result(wire.ResumeResult(params.account_seq))
-        if call.caller.is_open:
-            channel.resume(call.caller, params.account_seq)
+        return
+
+    def answer() -> None:
+        if call.caller.account != account:
+            call.error(ErrorCode.LOGIN_REQUIRED, "login_required", "this socket has logged out")
+        elif not channel.reaches(params.account_seq):
+            message = "the events after that number are not kept any more; subscribe for a snapshot"
+            call.error(ErrorCode.TOO_OLD, "too_old", message, "params.account_seq")
+        else:
+            call.result(wire.ResumeResult(params.account_seq))
+            if call.caller.is_open:
+                channel.resume(call.caller, params.account_seq)
+
+    try:
+        channel.when_known(answer)
+    except (Overloaded, Stopped) as problem:
+        call.stopped(problem)
 
 
 # -------------------------------------------------------------------------------------------------------- meter, operator

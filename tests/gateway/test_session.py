@@ -10,7 +10,7 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.commands import Place, Tick
+from engine.commands import Deposit, Place, Tick
 from engine.limits import SECOND_NS
 from engine.types import OrderType, Side, TimeInForce
 from gateway import methods, wire
@@ -1107,6 +1107,28 @@ def test_resume_goes_on_after_the_last_number(stage: Stage) -> None:
     assert [event["seq"] for event in events] == [seen + 1, seen + 2, seen + 3, seen + 4]
     assert [event["prev_seq"] for event in events] == [seen, seen + 1, seen + 2, seen + 3]
     assert events[-1]["data"]["price"] == "0.00040000"
+
+
+def test_a_resume_before_the_first_event_is_durable(stage: Stage) -> None:
+    """Found by simulation: the account's first event was on its way to the disk, and the resume from 0 was refused."""
+    account = stage.account(btc=0)
+    key = stage.key(account, "read", "trade")
+    link, gone, late = stage.link(key), stage.link(key), stage.link(key)
+    stage.sequencer.held = True
+    stage.sequencer.submit(Deposit(account, 5, "first"))
+    waits, leaves = (one.start("resume", epoch=EPOCH, account_seq=0) for one in (link, gone))
+    gone.call("logout")
+    stage.sequencer.stopped = True
+    assert refusal(late, "resume", epoch=EPOCH, account_seq=0).code == ErrorCode.SHUTTING_DOWN
+    stage.sequencer.stopped = False
+    stage.sequencer.commit()
+    assert link.answer(waits)["result"] == {"account_seq": 0}
+    assert [event["seq"] for event in link.messages("account")] == [1]
+    assert gone.answer(leaves)["error"]["code"] == ErrorCode.LOGIN_REQUIRED
+    stage.sequencer.held = False
+    stage.sequencer.submit(Deposit(account, 5, "second"))
+    assert [event["seq"] for event in link.messages("account")] == [2]
+    assert not gone.messages("account")
 
 
 @pytest.mark.parametrize(("epoch", "offset", "field"), [("other", 0, "params.epoch"), (EPOCH, 1, "params.account_seq")])
