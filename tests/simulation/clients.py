@@ -63,8 +63,8 @@ class Client:
         self.board = board
         self.rng = world.random(name)
         # Several share an address. Those that never log in do not take it from those that do; the operator has one of its own.
-        network = 2 if name == "operator" else int("bot" in name)
-        self.ip = f"10.{network}.0.{self.rng.randrange(4)}"
+        group = 2 if name == "operator" else int("bot" in name)
+        self.ip = f"10.{group}.0.{self.rng.randrange(4)}"
         self.lines: list[Line] = []
         self.settling = False
         """The run ends: nothing new is begun, and what is unsure is found out."""
