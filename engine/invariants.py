@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from engine.accounts import Account, Order
+from engine.columns import known_orders
 from engine.core import Engine
 from engine.crossing import UNTOUCHED, best_first
 from engine.due import BUDGET, EXPIRY, GATE, GRACE, LIFE, NEVER
@@ -70,6 +71,7 @@ def check(engine: Engine) -> None:
 
 def _check_accounts(engine: Engine) -> None:
     open_orders = 0
+    known: dict[int, Order] = {}
     for account_id, account in engine.accounts.items():
         name = f"account {account_id}"
         bought = sum(flow.bid.account is account for flow in account.flows.values())
@@ -86,6 +88,8 @@ def _check_accounts(engine: Engine) -> None:
         open_orders += len(account.orders)
         if account.latest is not None:
             assert account.positions[account.latest.symbol] is account.latest_position, f"{name} has its latest position wrong"
+        for order in known_orders(account):
+            assert known.setdefault(order.order_id, order) is order, f"{name}: order {order.order_id} is there twice"
         for key, outcome in account.outcomes.items():
             if isinstance(outcome, Order):
                 assert outcome.client_order_id == key, f"{name} remembers {key} as another order"

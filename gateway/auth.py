@@ -39,6 +39,20 @@ PERMISSIONS: Final[tuple[str, ...]] = get_args(Permission)
 _ED25519_HEX: Final = 128
 _HMAC_HEX: Final = 64
 
+# The points of the curve whose order is 1, 2, 4 or 8, as their y is written: in two cases in two ways. For a public key that is
+# one of them made-up signatures pass, of anybody.
+_WEAK_KEYS: Final = frozenset(
+    {
+        0,
+        1,
+        0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+        0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
+        2**255 - 20,
+        2**255 - 19,
+        2**255 - 18,
+    }
+)
+
 KeyKind = Literal["ed25519", "hmac", "nicehash"]
 """``nicehash`` keys sign HTTP requests of NiceHash's API; they cannot log in."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -222,8 +236,8 @@ class KeyStore:
         """
         sealed, secret = "", ""
         if kind == "ed25519":
-            if not _is_public_key(public_key):
-                raise ValueError("public_key: an Ed25519 public key is 64 hex digits")
+            if problem := _public_key_problem(public_key):
+                raise ValueError(f"public_key: {problem}")
         elif public_key:
             raise ValueError("public_key: only an ed25519 key has one")
         for number, text in enumerate(ip_list):
@@ -304,8 +318,8 @@ class KeyStore:
             except InvalidToken:
                 problem = f"the secret of key {stored.key} does not belong to {self._master_file.name}"
                 raise KeyStoreError(f"{self._file}: {problem}") from None
-        elif not _is_public_key(stored.public_key):
-            raise KeyStoreError(f"{self._file}: key {stored.key}: public_key is not 64 hex digits")
+        elif problem := _public_key_problem(stored.public_key):
+            raise KeyStoreError(f"{self._file}: key {stored.key}: public_key: {problem}")
         for text in stored.ip_list:
             if _network(text) is None:
                 raise KeyStoreError(f"{self._file}: key {stored.key}: ip_list: {text!r} is not a network")
@@ -357,8 +371,14 @@ class KeyStore:
             os.close(handle)
 
 
-def _is_public_key(text: str) -> bool:
-    return len(text) == 64 and all(digit in "0123456789abcdef" for digit in text)
+def _public_key_problem(text: str) -> str:
+    """Why this cannot be an Ed25519 key's public half; empty if it can."""
+    if len(text) != 64 or any(digit not in "0123456789abcdef" for digit in text):
+        return "an Ed25519 public key is 64 hex digits"
+    # the highest bit is the sign of x and no part of y
+    if int.from_bytes(bytes.fromhex(text), "little") % 2**255 in _WEAK_KEYS:
+        return "anybody could sign for this key: it is no key's public half"
+    return ""
 
 
 def _network(text: str) -> Network | None:

@@ -336,10 +336,18 @@ class JournalReader:
             yield error
 
     def _walk(self, after_seq: int) -> Iterator[Row]:
-        """All rows behind ``after_seq`` as stored, a page at a time, unchecked."""
+        """All rows behind ``after_seq`` as stored, a page at a time, unchecked, except that their numbers rise."""
         while page := self._rows_from("first_seq > ?", after_seq, READ_ROWS_MAX):
-            yield from page
-            after_seq = page[-1].first_seq
+            for row in page:
+                if row.first_seq <= after_seq:
+                    raise JournalCorrupt(
+                        f"{self.path}: behind entry {after_seq} comes the row of entry {row.first_seq}: the file is damaged. "
+                        f"{_RESTORE}",
+                        after_seq,
+                        after_seq,
+                    )
+                yield row
+                after_seq = row.first_seq
 
     def _row_of(self, seq: int) -> Row | None:
         """The row that holds entry ``seq``, or the last row when ``seq`` is behind it."""

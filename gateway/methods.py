@@ -89,6 +89,7 @@ from gateway.views import (
     micros,
     order_view,
     position_view,
+    sorted_positions,
 )
 from gateway.wire import ErrorCode, Params
 
@@ -96,7 +97,7 @@ ACCOUNT_CHANNEL: Final = "account"
 """The one channel that takes a login; the others are public."""
 SERVER_NAME: Final = "hashpit"
 BELOW_ALL: Final = -1
-"""A price or quantity of zero in an amend, where 0 says "as it is" to the engine: it refuses the one like the other."""
+"""A price or quantity of zero where 0 says "none" to the engine: it refuses the one like the other."""
 
 Role = Literal["seller", "buyer", "meter"]
 BucketName = Literal["requests", "orders", "cancels"]
@@ -247,7 +248,7 @@ def _place(call: Call, params: wire.PlaceParams) -> None:
             return
         price = 0
     else:
-        price = parse(terms.price, params.price, "price")
+        price = parse(terms.price, params.price, "price") or BELOW_ALL
     if params.time_in_force is not None:
         time_in_force = TIMES_IN_FORCE[params.time_in_force]
     else:
@@ -522,7 +523,7 @@ def _balances(call: Call, params: wire.NoParams) -> None:
 
 
 def _positions(call: Call, params: wire.NoParams) -> None:
-    held = own_account(call).positions.items()
+    held = sorted_positions(own_account(call))
     read(call, [position_view(market, position, terms_of(call, market)) for market, position in held])
 
 
@@ -685,17 +686,28 @@ def _resync(call: Call, params: wire.ResyncParams) -> None:
 
 def _resume(call: Call, params: wire.ResumeParams) -> None:
     """The account channel, without its snapshot: what was missed, then what comes."""
-    channel = call.exchange.feeds.account(call.caller.account)
+    account = call.caller.account
+    channel = call.exchange.feeds.account(account)
     if params.epoch != call.exchange.epoch:
         message = "another journal numbered that; subscribe for a snapshot"
         call.error(ErrorCode.TOO_OLD, "too_old", message, "params.epoch")
-    elif not channel.reaches(params.account_seq):
-        message = "the events after that number are not kept any more; subscribe for a snapshot"
-        call.error(ErrorCode.TOO_OLD, "too_old", message, "params.account_seq")
-    else:
-        call.result(wire.ResumeResult(params.account_seq))
-        if call.caller.is_open:
-            channel.resume(call.caller, params.account_seq)
+        return
+
+    def answer() -> None:
+        if call.caller.account != account:
+            call.error(ErrorCode.LOGIN_REQUIRED, "login_required", "this socket has logged out")
+        elif not channel.reaches(params.account_seq):
+            message = "the events after that number are not kept any more; subscribe for a snapshot"
+            call.error(ErrorCode.TOO_OLD, "too_old", message, "params.account_seq")
+        else:
+            call.result(wire.ResumeResult(params.account_seq))
+            if call.caller.is_open:
+                channel.resume(call.caller, params.account_seq)
+
+    try:
+        channel.when_known(answer)
+    except (Overloaded, Stopped) as problem:
+        call.stopped(problem)
 
 
 # -------------------------------------------------------------------------------------------------------- meter, operator
@@ -766,7 +778,9 @@ def _settle(call: Call, params: wire.SettleParams) -> None:
     if terms is None:
         call.deny(RejectCode.MARKET_UNKNOWN)
         return
-    price = parse(terms.price, params.index_price, "index_price") if params.index_price is not None else 0
+    price = 0
+    if params.index_price is not None:
+        price = parse(terms.price, params.index_price, "index_price") or BELOW_ALL
 
     def answer(entry: Entry, events: list[Event]) -> None:
         rejected = rejection(events)

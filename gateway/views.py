@@ -347,6 +347,12 @@ def balance_view(account: Account, deliveries: list[Delivery]) -> BalanceView:
     )
 
 
+def sorted_positions(account: Account) -> list[tuple[str, Position]]:
+    """The account's positions by market; the engine has them in the order in which they began, or of a snapshot."""
+    positions = account.positions
+    return [(market, positions[market]) for market in sorted(positions)]
+
+
 def position_view(market: str, position: Position, terms: Terms) -> PositionView:
     return PositionView(
         market=market,

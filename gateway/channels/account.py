@@ -63,6 +63,7 @@ from gateway.views import (
     pool_view,
     position_view,
     reject_error,
+    sorted_positions,
 )
 from gateway.wire import (
     CANCEL_REASON,
@@ -157,7 +158,7 @@ class AccountChannel(Channel):
 
     def publish(self, fact: Fact) -> None:
         """A new fact: keep it, and tell whoever listens."""
-        assert not self._facts or fact.seq == self.seq + 1, f"account {self._account}: {fact.seq} after {self.seq}"
+        assert not self.seq or fact.seq == self.seq + 1, f"account {self._account}: {fact.seq} after {self.seq}"
         self._facts.append(fact)
         self.seq = fact.seq
         if self._subscribers:
@@ -208,22 +209,37 @@ class AccountChannel(Channel):
         if not self._subscribers and not self._waiting:
             self._latest = None
 
+    def when_known(self, fn: Callable[[], None]) -> None:
+        """Call ``fn`` as soon as ``seq`` is known, which it is not before the first fact behind a start without any.
+
+        The engine has the number; but perhaps of a fact that is not durable, so that nobody has seen it. Raises what the
+        sequencer raises when it takes no more reads.
+        """
+        seq = self._engine.accounts[self._account].event_seq
+        if self.seq or not seq:
+            fn()
+            return
+
+        def known() -> None:
+            # Everything up to that number is published by now: if none of it came through here, it is from before the start.
+            if not self.seq:
+                self.seq = seq
+            fn()
+
+        self._reads.after_durable(known)
+
     def reaches(self, account_seq: int) -> bool:
-        """Whether every fact after ``account_seq`` is kept, so that ``resume`` can go on from there."""
-        if self._facts:
-            return 0 <= self.seq - account_seq <= len(self._facts)
-        return account_seq == self._engine.accounts[self._account].event_seq
+        """Whether every fact after ``account_seq`` is kept, so that ``resume`` can go on there. ``seq`` has to be known."""
+        return 0 <= self.seq - account_seq <= len(self._facts)
 
     def resume(self, subscriber: Subscriber, account_seq: int) -> bool:
         """Send every fact after ``account_seq``, then everything that follows. False: some of them are not kept any more
-        (or never happened), and nothing was sent; the subscriber needs a snapshot.
+        (or never happened), and nothing was sent; the subscriber needs a snapshot. ``seq`` has to be known.
 
         The facts go out in portions, the first one now and the others in ``catch_up``.
         """
         if not self.reaches(account_seq):
             return False
-        if not self._facts:
-            self.seq = account_seq
         self._waiting.pop(subscriber, None)
         self._caught_up(subscriber)
         self._attach(subscriber)
@@ -320,9 +336,11 @@ class Accounts:
         if isinstance(event, PRICED) or (isinstance(event, Rejected) and needs_terms(event.code)):
             market = event.market
         if market and market not in self._terms:
-            for account, _, _, _ in concerned(event):
+            for account, seq, _, _ in concerned(event):
                 if account in self._active:
                     self._forget(account)
+                if account in self._channels:
+                    self._channels[account].seq = seq
         else:
             self.publish(event, ts_ns)
 
@@ -341,7 +359,7 @@ def account_snapshot(engine: Engine, account: Account, terms: Mapping[str, Terms
     deliveries = [delivery for delivery in engine.deliveries.values() if mine in (delivery.seller, delivery.buyer)]
     return AccountSnapshot(
         balance=balance_view(account, deliveries),
-        positions=[position_view(market, held, terms[market]) for market, held in account.positions.items()],
+        positions=[position_view(market, held, terms[market]) for market, held in sorted_positions(account)],
         orders=[order_view(order, terms[order.market]) for order in account.orders.values()],
         deliveries=[
             delivery_view(delivery, "seller" if mine == delivery.seller else "buyer", terms[delivery.market])

@@ -10,16 +10,20 @@ from engine.commands import (
     Entry,
     ListMarket,
     Place,
+    PlaceAsk,
+    PlaceBid,
     ReportWork,
+    SavePool,
     SetDestination,
     Withdraw,
 )
 from engine.core import Engine
-from engine.events import Event, Rejected
+from engine.events import Event, PoolSaved, Rejected
 from engine.invariants import check
 from engine.limits import SECOND_NS, Limits
 from engine.rejects import RejectCode
-from engine.types import MarketSpec, OrderType, Side, TimeInForce
+from engine.types import MarketSpec, OrderType, Peg, Side, TimeInForce
+from tests.engine.live import Live
 from tests.reference.market import SPEC, START_NS
 
 ADA, BOB = 100, 101
@@ -212,6 +216,82 @@ def test_shares_max() -> None:
     desk, most = delivering(), bounds.SHARES_MAX
     desk.takes(ReportWork(1, 1, most))
     desk.refuses(ReportWork(1, 1, most + 1), RejectCode.WORK_TOO_LARGE, most)
+
+
+# ------------------------------------------------------------------------------------------------------------ live markets
+
+
+def live(**limits: int) -> Live:
+    """A live market with two accounts, and bounds as given."""
+    return Live("ann", "rig", limits=Limits(**limits))
+
+
+def refused(market: Live, code: RejectCode, bound: int) -> None:
+    (event,) = market.told(Rejected)
+    assert (event.code, event.bound) == (code, bound)
+
+
+def test_live_orders_per_account_max() -> None:
+    market = live(live_orders_per_account_max=2)
+    market.bid("ann", 5)
+    market.ask("ann", 9, 1)
+    market.apply(PlaceAsk(market.accounts["ann"], market.spec.symbol, 9, 1))
+    refused(market, RejectCode.ORDERS_PER_ACCOUNT_FULL, 2)
+    market.ask("rig", 9, 1)
+
+
+def test_live_orders_max() -> None:
+    market = live(live_orders_max=2)
+    market.bid("ann", 5)
+    market.ask("rig", 9, 1)
+    market.apply(PlaceAsk(market.accounts["rig"], market.spec.symbol, 9, 1))
+    refused(market, RejectCode.ORDERS_FULL, 2)
+
+
+def test_pegs_max() -> None:
+    market = live(pegs_max=2)
+    market.peg("ann", Peg.TOP, 1, 10)
+    market.peg("ann", Peg.INDEX, 1, 10)
+    bid = PlaceBid(market.accounts["ann"], market.spec.symbol, 9, 0, 1_000, URL, "w", Peg.MARGINAL)
+    market.apply(bid)
+    refused(market, RejectCode.PEGS_FULL, 2)
+    market.bid("ann", 9)
+
+
+def test_flows_max() -> None:
+    market = live(flows_max=2)
+    market.ask("rig", 1, 5)
+    market.bid("ann", 9, 1)
+    market.bid("ann", 9, 1)
+    market.apply(PlaceBid(market.accounts["rig"], market.spec.symbol, 9, 1, 1_000, URL, "w"))
+    refused(market, RejectCode.FLOWS_FULL, 2)
+    market.apply(PlaceAsk(market.accounts["rig"], market.spec.symbol, 9, 1))
+    refused(market, RejectCode.FLOWS_FULL, 2)
+
+
+def test_flows_per_account_max() -> None:
+    """Those that the account buys."""
+    market = live(flows_per_account_max=2)
+    market.ask("rig", 1, 5)
+    market.bid("ann", 9, 1)
+    last = market.bid("ann", 9, 1)
+    market.apply(PlaceBid(market.accounts["ann"], market.spec.symbol, 9, 1, 1_000, URL, "w"))
+    refused(market, RejectCode.FLOWS_FULL, 2)
+    market.amend(last, price=10)
+    refused(market, RejectCode.FLOWS_FULL, 2)
+    market.bid("rig", 9, 1)
+
+
+def test_pools_per_account_max() -> None:
+    market = live(pools_per_account_max=1)
+    ann = market.accounts["ann"]
+    market.apply(SavePool(ann, 0, "pool", "SHA256", URL, "w"))
+    saved = market.events[0]
+    assert isinstance(saved, PoolSaved)
+    market.apply(SavePool(ann, 0, "other", "SHA256", URL, "w"))
+    refused(market, RejectCode.POOLS_FULL, 1)
+    market.apply(SavePool(ann, saved.pool_id, "other", "SHA256", URL, "w"))
+    assert not market.told(Rejected)
 
 
 NO_BOUNDS = ("SECOND_NS", "DAY_SECONDS", "DAY_NS", "BPS")

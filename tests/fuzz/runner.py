@@ -118,8 +118,9 @@ def fuzz(name: str, seconds: int, say: Callable[[str], None] = lambda line: None
         outcome.coverage, outcome.features, outcome.corpus = int(coverage), int(features), int(kept)
     if artifact := re.search(r"Test unit written to (\S+)", text):
         outcome.finding = artifact[1]
-    elif "INITED" not in text and "DONE" not in text:
-        raise RuntimeError(f"the fuzzer of {name} did not start:\n{text[-4_000:]}")
+    elif "DONE" not in text:
+        # It did not start, or was killed: an hour that was not spent is none without a finding.
+        raise RuntimeError(f"the fuzzer of {name} did not come to its end:\n{text[-4_000:]}")
     return outcome
 
 

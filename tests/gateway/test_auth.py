@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from gateway import auth
 from gateway.auth import KEYS_FILE, MASTER_FILE, Key, KeyStore, KeyStoreError, StoredKey
@@ -19,6 +19,10 @@ from tests.gateway import vectors
 
 PUBLIC = vectors.ED25519_PUBLIC
 NOW_US = vectors.TIMESTAMP_US
+Point = tuple[int, int]
+FIELD = 2**255 - 19
+EDWARDS_D = -121665 * pow(121666, -1, FIELD)
+BASE_ORDER = 2**252 + 27742317777372353535851937790883648493
 
 
 def write(directory: Path, *keys: dict[str, object], mode: int = 0o600) -> None:
@@ -201,6 +205,7 @@ def test_hmac_secrets_are_encrypted_and_shown_nowhere(tmp_path: Path) -> None:
         ({"public_key": ""}, "public_key: "),
         ({"public_key": PUBLIC[:-1] + "g"}, "public_key: "),
         ({"public_key": PUBLIC.upper()}, "public_key: "),
+        ({"public_key": "00" * 32}, "public_key: anybody could sign"),
         ({"kind": "hmac", "public_key": PUBLIC}, "public_key: "),
         ({"public_key": PUBLIC, "ip_list": ["10.0.0.0/8", "10.0.0.1/8"]}, "ip_list[1]: "),
         ({"public_key": PUBLIC, "ip_list": ["everywhere"]}, "ip_list[0]: "),
@@ -212,6 +217,51 @@ def test_what_cannot_be_added(tmp_path: Path, more: dict[str, object], says: str
         store.add(100, ["read"], **more)  # type: ignore[arg-type]
     assert not store.all()
     assert not (tmp_path / KEYS_FILE).exists()
+
+
+def _add(one: Point, other: Point) -> Point:
+    """The sum of two points of edwards25519 (RFC 8032, 5.1.4)."""
+    (x1, y1), (x2, y2) = one, other
+    both = EDWARDS_D * x1 * x2 * y1 * y2
+    x = (x1 * y2 + x2 * y1) * pow(1 + both, -1, FIELD)
+    y = (y1 * y2 + x1 * x2) * pow(1 - both, -1, FIELD)
+    return x % FIELD, y % FIELD
+
+
+def _with_y(y: int) -> Point | None:
+    """A point of that y, if there is one."""
+    square = (y * y - 1) * pow(EDWARDS_D * y * y + 1, -1, FIELD) % FIELD
+    for turn in (1, pow(2, (FIELD - 1) // 4, FIELD)):
+        x = pow(square, (FIELD + 3) // 8, FIELD) * turn % FIELD
+        if x * x % FIELD == square:
+            return x, y
+    return None
+
+
+def _weak_keys() -> set[bytes]:
+    """All ways to write a point whose order divides 8: what is left of any point, times the order of the base point."""
+    points: set[Point] = set()
+    for y in range(2, 60):
+        rest, power, times = (0, 1), _with_y(y), BASE_ORDER
+        while power is not None and times:
+            if times % 2:
+                rest = _add(rest, power)
+            power, times = _add(power, power), times // 2
+        points.add(rest)
+    written = {way for _, y in points for way in (y, y + FIELD) if way < 2**255}
+    return {(way | sign << 255).to_bytes(32, "little") for way in written for sign in (0, 1)}
+
+
+def test_a_public_key_that_anybody_can_sign_for_is_refused(tmp_path: Path) -> None:
+    weak = _weak_keys()
+    assert len(weak) == 14
+    for key in weak:
+        with pytest.raises(ValueError, match=r"^public_key: anybody could sign"):
+            KeyStore(tmp_path).add(100, ["read"], public_key=key.hex())
+    # Why: under the neutral point, written 1, a signature without any secret is good for every text.
+    neutral = (1).to_bytes(32, "little")
+    assert neutral in weak
+    Ed25519PublicKey.from_public_bytes(neutral).verify(neutral + bytes(32), b"whatever")
 
 
 def test_the_number_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -316,7 +366,8 @@ BROKEN = [
     (json.dumps({"version": 1, "keys": [row(permissions=["fly"])]}), "fly"),
     (json.dumps({"version": 1, "keys": [row(permissions=[])]}), "permissions"),
     (json.dumps({"version": 1, "keys": [row(account=0)]}), "account"),
-    (json.dumps({"version": 1, "keys": [row(public_key="aa")]}), "public_key"),
+    (json.dumps({"version": 1, "keys": [row(public_key="aa")]}), "public_key: an Ed25519"),
+    (json.dumps({"version": 1, "keys": [row(public_key="00" * 32)]}), "public_key: anybody could sign"),
     (json.dumps({"version": 1, "keys": [row(ip_list=["x"])]}), "ip_list"),
     (json.dumps({"version": 1, "keys": [row(), row()]}), "twice"),
     (json.dumps({"version": 1, "keys": [row(kind="hmac", public_key="", sealed_secret="x")]}), "master.key"),

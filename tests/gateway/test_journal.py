@@ -235,6 +235,18 @@ def test_every_fault_is_found_not_only_the_first(path: Path) -> None:
         assert [fault.first_seq for fault in reader.faults()] == [2, 4]
 
 
+def test_rows_that_lead_in_a_circle_are_one_fault(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Found by the fuzzer: a file whose pages were damaged gave the same rows for ever, and `hashpit verify` never ended."""
+    write(path, 1, 1, 1)
+    with JournalReader(path) as reader:
+        everything = reader._rows_from("first_seq > ?", 0, 10)
+        assert len(everything) == 3
+        monkeypatch.setattr(reader, "_rows_from", lambda where, seq, rows_max, order="ASC": everything)
+        (fault,) = reader.faults()
+        assert (fault.first_seq, fault.last_seq) == (3, 3)
+        assert "behind entry 3 comes the row of entry 1" in str(fault)
+
+
 def test_columns_of_other_types_are_found_and_hide_nothing_behind_them(path: Path) -> None:
     write(path, 1, 1, 1, 1, 1)
     alter(path, "UPDATE batches SET checksum = 7 WHERE first_seq = 2")

@@ -10,7 +10,7 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.commands import Place, Tick
+from engine.commands import Deposit, Place, Tick
 from engine.limits import SECOND_NS
 from engine.types import OrderType, Side, TimeInForce
 from gateway import methods, wire
@@ -655,6 +655,17 @@ def test_an_amend_to_zero_is_refused_by_the_engine_and_told_in_order(stage: Stag
         assert (event["event"], event["order_id"]) == ("rejected", order_id)
 
 
+def test_a_price_of_zero_is_a_price(stage: Stage) -> None:
+    """Found by simulation: a market order that named 0 was taken as one that named none."""
+    link, operator = stage.trader(), stage.operator()
+    order = {"market": MARKET, "side": "buy", "qty": "1", "price": "0"}
+    assert refusal(link, "place", **order, type="market").data["reason"] == "price_not_allowed"
+    refused = refusal(link, "place", **order)
+    assert (refused.data["reason"], refused.data["bound"]) == ("price_too_low", link.call("markets")[0]["price_min"])
+    refused = refusal(operator, "settle", market=MARKET, index_price="0.0")
+    assert (refused.data["reason"], refused.data["bound"]) == ("price_too_low", "0.00000001")
+
+
 @pytest.mark.parametrize("method", ["amend", "cancel", "order"])
 @pytest.mark.parametrize("params", [{}, {"order_id": 1, "client_order_id": "a"}])
 def test_an_order_has_one_name(stage: Stage, method: str, params: dict[str, Any]) -> None:
@@ -1097,6 +1108,28 @@ def test_resume_goes_on_after_the_last_number(stage: Stage) -> None:
     assert [event["seq"] for event in events] == [seen + 1, seen + 2, seen + 3, seen + 4]
     assert [event["prev_seq"] for event in events] == [seen, seen + 1, seen + 2, seen + 3]
     assert events[-1]["data"]["price"] == "0.00040000"
+
+
+def test_a_resume_before_the_first_event_is_durable(stage: Stage) -> None:
+    """Found by simulation: the account's first event was on its way to the disk, and the resume from 0 was refused."""
+    account = stage.account(btc=0)
+    key = stage.key(account, "read", "trade")
+    link, gone, late = stage.link(key), stage.link(key), stage.link(key)
+    stage.sequencer.held = True
+    stage.sequencer.submit(Deposit(account, 5, "first"))
+    waits, leaves = (one.start("resume", epoch=EPOCH, account_seq=0) for one in (link, gone))
+    gone.call("logout")
+    stage.sequencer.stopped = True
+    assert refusal(late, "resume", epoch=EPOCH, account_seq=0).code == ErrorCode.SHUTTING_DOWN
+    stage.sequencer.stopped = False
+    stage.sequencer.commit()
+    assert link.answer(waits)["result"] == {"account_seq": 0}
+    assert [event["seq"] for event in link.messages("account")] == [1]
+    assert gone.answer(leaves)["error"]["code"] == ErrorCode.LOGIN_REQUIRED
+    stage.sequencer.held = False
+    stage.sequencer.submit(Deposit(account, 5, "second"))
+    assert [event["seq"] for event in link.messages("account")] == [2]
+    assert not gone.messages("account")
 
 
 @pytest.mark.parametrize(("epoch", "offset", "field"), [("other", 0, "params.epoch"), (EPOCH, 1, "params.account_seq")])

@@ -671,12 +671,20 @@ class Replay:
     def _rejected(self, data: dict[str, Any]) -> None:
         if not self.known or data["code"] != FUNDS_INSUFFICIENT:
             return
-        available = self.balance - self.held
+        available, bound = self.balance - self.held, msat(data.get("bound"))
         for order in self.orders.values():  # an amend: the order's own hold counts
             named = order.order_id == data["order_id"] or order.client_order_id == (data["client_order_id"] or None)
-            if named and order.status == "open":
-                available += (order.unit or 0) * order.remaining
-        bound = msat(data.get("bound"))
+            if not named or order.status != "open":
+                continue
+            if order.unit is None:  # a sell from before a gap: the bound is the first to tell what it holds per lot
+                self.unchecked["error: a bound with an unknown hold"] += 1
+                unit, rest = divmod((bound or 0) - available, order.remaining)
+                if unit < 0 or rest:
+                    text = f"bound is the available {available} msat and as much for each of {order.remaining} lots"
+                    self.find("error", f"{text}, came {bound}")
+                    return
+                order.unit = unit
+            available += order.unit * order.remaining
         if bound != available:
             self.find("error", f"bound is the available {available} msat, came {bound}")
 

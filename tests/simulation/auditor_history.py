@@ -136,6 +136,8 @@ class MarketReplay:
         """Price of the last trade."""
         self.place: dict[Order, int] = {}
         self.since: dict[Order, int] = {}
+        self.moved: set[Order] = set()
+        """Orders whose place is from an amend; when in its microsecond that was is not known."""
 
     def run(self, moments: list[Moment]) -> None:
         """Replay the moments of all accounts."""
@@ -153,6 +155,8 @@ class MarketReplay:
         traded: Counter[Order] = Counter()
         for moment in group:
             if moment.kind == REST:
+                if moment.order in rests or ts_us != moment.order.ts_us:
+                    self.moved.add(moment.order)
                 rests[moment.order] = moment
                 cuts.pop(moment.order, None)
                 unsure.add(moment.order)
@@ -243,7 +247,9 @@ class MarketReplay:
         for other in queue.levels.get(price, ()):
             if other is order:
                 return
-            if other.since_us is None or order.since_us is None or self.since[other] == self.since[order] != other.ts_us:
+            if other.since_us is None or order.since_us is None:
+                continue
+            if self.since[other] == self.since[order] and other in self.moved:
                 continue
             yield other
 

@@ -62,8 +62,9 @@ class Client:
         self.auditor = auditor
         self.board = board
         self.rng = world.random(name)
-        # Several share an address; those that never log in do not take it from those that do.
-        self.ip = f"10.{int('bot' in name)}.0.{self.rng.randrange(4)}"
+        # Several share an address. Those that never log in do not take it from those that do; the operator has one of its own.
+        group = 2 if name == "operator" else int("bot" in name)
+        self.ip = f"10.{group}.0.{self.rng.randrange(4)}"
         self.lines: list[Line] = []
         self.settling = False
         """The run ends: nothing new is begun, and what is unsure is found out."""

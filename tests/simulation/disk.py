@@ -15,6 +15,8 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
+from engine.accounts import Order
+from engine.columns import known_orders
 from engine.core import Engine
 from engine.limits import Limits
 from engine.snapshot import dump, hash_of, state_hash
@@ -68,6 +70,8 @@ class Disk:
         self.snapshots: dict[str, bytes] = {}
         self.keys: list[StoredKey] = []
         self.keys_version = 1
+        self.engines: list[Engine] = []
+        """Every engine that was ever brought up from what is here; see let_go."""
         self.full = False
         self.broken = False
         """The next write fails with an I/O error; nobody knows whether it was written."""
@@ -97,6 +101,7 @@ class Disk:
         name = SNAPSHOT_NAME.format(engine.seq)
         self.snapshots[name] = _snapshot_file(header, bytes(body))
         restored = read_snapshot(DiskPath(self, name))[1]  # type: ignore[arg-type]
+        self.engines.append(restored)
         if state_hash(restored) != header.state_hash:
             raise Finding(f"the snapshot at entry {engine.seq} does not restore to the state that it was made of")
         for old in sorted(self.snapshots, reverse=True)[self.plan.snapshots_kept :]:
@@ -242,8 +247,25 @@ def bring_up(
     """Newest good snapshot, then the rows behind it."""
     path: Any = DiskPath(disk)
     engine = recovery._restore_newest(path, journal, warn)
+    disk.engines.append(engine)
     recovery._replay(engine, recovery._history(path, journal, engine.seq), journal.last_seq, on_entry)
     return engine
+
+
+def let_go(engine: Engine) -> None:
+    """Take a dead engine's orders apart, so that its memory comes back.
+
+    Accounts, books and orders know each other, and the garbage collector does not look into orders where they are compiled.
+    """
+    orders: list[Order] = []
+    for account in engine.accounts.values():
+        orders += known_orders(account)
+        account.orders.clear()
+        account.outcomes.clear()
+    for order in orders:
+        if order.level is not None:
+            order.level.head = order.level.tail = None
+        order.next = order.prev = order.level = None
 
 
 class Writer:

@@ -19,7 +19,7 @@ from hashpit.keys import Key
 from hashpit.protocol import ACCOUNT
 from tests.simulation.clients import Board, Bot, Client, Reader
 from tests.simulation.coverage import Coverage
-from tests.simulation.disk import SimulatedJournal
+from tests.simulation.disk import SimulatedJournal, let_go
 from tests.simulation.network import Network
 from tests.simulation.operator import Operator
 from tests.simulation.server import Host
@@ -119,6 +119,8 @@ class Simulation:
         finally:
             asyncio._set_running_loop(before)
             structlog.reset_defaults()
+            for engine in self.host.disk.engines:
+                let_go(engine)
         return not self.finding
 
     def _found(self, text: str) -> None:
@@ -190,6 +192,7 @@ class Simulation:
         assert process is not None
         check(process.engine)
         replayed = Engine(self.plan.limits)
+        self.host.disk.engines.append(replayed)
         for entry in SimulatedJournal(self.host.disk).entries():
             replayed.apply(entry)
         final = state_hash(process.engine)

@@ -61,6 +61,8 @@ OPERATOR_HABITS: Final = (
     "huge amounts",
     "accounts",
 )
+REST_RETRY_NS: Final = 60_000 * MS_NS
+"""How long a bot waits for an answer while the world comes to rest."""
 
 
 class Plan:
@@ -207,9 +209,13 @@ class Plan:
         return -(-time_ns // self.grid_ns) * self.grid_ns
 
     def calm_down(self) -> None:
-        """No more faults: everything has to come to rest."""
+        """No more faults: everything has to come to rest.
+
+        Whoever still waits for a crowded server waits longer: asking again before it can answer would keep it crowded for ever.
+        """
         self.faulty = False
         self.commit_ns = min(self.commit_ns, MS_NS)
+        self.retry_ns = max(self.retry_ns, REST_RETRY_NS)
 
     def __str__(self) -> str:
         shown = {name: value for name, value in vars(self).items() if not name.startswith("_")}

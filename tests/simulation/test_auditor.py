@@ -9,6 +9,7 @@ import copy
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 from zlib import crc32
 
@@ -16,8 +17,10 @@ import pytest
 
 from tests.simulation import auditor as auditor_module
 from tests.simulation.auditor import Auditor, EndAccount, EndOrder, Setup, View
-from tests.simulation.auditor_accounts import FOREVER_US, Replay, Told
+from tests.simulation.auditor_accounts import CUT, FILL, FOREVER_US, REST, Moment, Order, Replay, Told
 from tests.simulation.auditor_books import BookCopy, checksum
+from tests.simulation.auditor_history import MarketReplay
+from tests.simulation.auditor_state import Connection, Request
 from tests.simulation.auditor_wire import Terms
 
 MARKET: Final = "SHA256-20261125"
@@ -1101,6 +1104,79 @@ def test_a_hole_is_dark_until_the_next_snapshot() -> None:
     assert not replay.whole
     assert replay.darks == [(told.events[seq - 1]["ts_us"], ts_us)]
     assert replay.balance == 90_111_500_000
+
+
+@pytest.mark.parametrize(("bound", "findings"), [(1_000, 0), (1_000 + 3 * 17, 0), (1_000 + 3 * 17 + 1, 1), (999, 1)])
+def test_a_bound_tells_the_hold_of_a_sell_from_before_a_gap(bound: int, findings: int) -> None:
+    """The available money and what the order holds: whole msat for each of its three lots, and the same afterwards."""
+    told = Told(100, FOREVER_US, 0, 8)
+    resting = {**order(12, "m-3", "sell", 50_010, 3), "status": "open", "remaining_qty": "0.003", "ts_us": START_US}
+    del resting["resting_qty"]
+    state = {"balance": balance_view(100, 1_051, 51, 0), "positions": [], "deliveries": [], "orders": [resting]}
+    told.snapshots[9] = state, MAKER, START_US
+    refused = {
+        "event": "rejected",
+        "code": 1405,
+        "order_id": 12,
+        "client_order_id": "",
+        "market": MARKET,
+        "bound": money(bound),
+    }
+    for seq in (10, 11):
+        told.events[seq] = {"seq": seq, "ts_us": START_US + seq, "data": refused}
+    told.events[12] = {"seq": 12, "ts_us": START_US + 12, "data": {**refused, "bound": money(bound + 3)}}
+    told.max_seq = 12
+    _, found = _replayed(told)
+    assert len(found) == (3 if findings else 1), "the last is another number in any case"
+    assert all(text.startswith("error: ") for text in found)
+
+
+@pytest.mark.parametrize(("amended_us", "findings"), [(1_000, 0), (2_000, 0), (1_500, 1)])
+def test_who_moved_within_a_microsecond_may_stand_before_or_behind(amended_us: int, findings: int) -> None:
+    """Order 1 comes at 1,000 µs and moves to the price of order 2, which comes at 1,000 or 2,000 and trades first."""
+    terms, text = Terms(INFO), order(1, "", "buy", 50_000, 5, ts_us=1_000)
+    first = Order(100, text, 49_999, 5, 0)
+    second = Order(101, {**text, "order_id": 2, "ts_us": max(amended_us, 1_000) if not findings else 2_000}, 50_000, 5, 0)
+    found: list[str] = []
+    moments = [
+        Moment(1_000, REST, first, 5, 49_999, 0, False),
+        Moment(amended_us, CUT, first, 5, 0, 0, False),
+        Moment(amended_us, REST, first, 5, 50_000, 0, False),
+        Moment(second.ts_us, REST, second, 5, 50_000, 0, False),
+        Moment(3_000, FILL, second, 5, 50_000, 1, False),
+    ]
+    replay = MarketReplay(MARKET, terms, [], [], lambda check, said: found.append(f"{check}: {said}"), Counter())
+    replay.run(moments)
+    assert [text.split(":")[0] for text in found] == ["priority"] * findings
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "teller", "started_us", "clock_stepped", "kept", "findings"),
+    [
+        (True, 1, 0, False, 524_288, 1),
+        (True, 0, 0, False, 524_288, 0),
+        (True, 1, FOREVER_US, False, 524_288, 0),
+        (True, 1, 0, True, 524_288, 0),
+        (False, 0, FOREVER_US, True, 524_288, 1),
+        (False, 0, 0, False, 59, 0),
+    ],
+)
+def test_too_old_behind_a_restart(
+    snapshots: bool, teller: int, started_us: int, clock_stepped: bool, kept: int, findings: int
+) -> None:
+    """Event 3 is missing for a reason if it was before the process began that made a snapshot, or perhaps was."""
+    auditor, view = Auditor(SETUP), View({100: EndAccount(0, 0, 9)}, {}, 0, 0, START_US)
+    auditor.setup = replace(SETUP, snapshots=snapshots, events_kept_all=kept)
+    auditor.epoch, auditor.process, auditor.clock_stepped = EPOCH, 1, clock_stepped
+    auditor.started_us[1] = started_us
+    auditor._conns = {1: Connection(1, "maker", teller, 0), 2: Connection(2, "maker", 1, 0)}
+    auditor._conns[2].requests = 50
+    told = auditor.told[100] = Told(100, 0)
+    told.events[3], told.conns[3] = {"ts_us": START_US}, 1
+    request = Request("resume", {"account_seq": 2, "epoch": EPOCH}, 0, False, False)
+    auditor._too_old = [(100, 9, request, auditor._conns[2])]
+    auditor._check_too_old(view)
+    assert [text.split(":")[0] for text in auditor.findings] == ["stream"] * findings
 
 
 def test_roundings_are_those_of_the_document() -> None:
