@@ -255,6 +255,9 @@ class Order(Answer, kw_only=True):
     display_price_factor: str
     estimate_duration_in_seconds: int
     bridges: list[Bridge] | UnsetType = UNSET
+    peg: str | UnsetType = UNSET
+    """Of orders that follow, with the most that they pay."""
+    price_cap: str | UnsetType = UNSET
 
 
 class Orders(Answer, kw_only=True):

@@ -1,6 +1,7 @@
 """The shape of every body that a client sends. Numbers may be JSON numbers or text; either way every digit counts."""
 
 from decimal import Decimal
+from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -21,6 +22,8 @@ class Factors(Body):
 
 
 class CreateOrder(Factors, kw_only=True):
+    """The last three are an extension: with ``peg`` the order follows, and ``price`` is the most that it ever pays."""
+
     algorithm: str
     market: str = ""
     type: str = "STANDARD"
@@ -31,6 +34,11 @@ class CreateOrder(Factors, kw_only=True):
     amount: Number
     """BTC, fees included."""
     pool_id: str
+    peg: Literal["", "TOP", "MARGINAL", "INDEX"] = ""
+    peg_offset: Number = Decimal(0)
+    """BTC per unit of price per day, above or below what is followed."""
+    peg_floor: Number = Decimal(0)
+    """The least that the order pays; 0: the market's lowest price."""
 
 
 class UpdateOrder(Factors, kw_only=True):

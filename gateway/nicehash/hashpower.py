@@ -1,7 +1,7 @@
 """Orders and pools: what a key's owner has, and how it changes. Every change is a command of the engine."""
 
 from collections.abc import Callable, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Final, NamedTuple
 
 from msgspec import UNSET, UnsetType
@@ -12,7 +12,7 @@ from engine.events import BidPlaced, Event, PoolSaved
 from engine.limits import DAY_NS
 from engine.markets.live import Bid
 from engine.rejects import RejectCode
-from engine.types import EndReason, LiveSpec
+from engine.types import EndReason, LiveSpec, Peg
 from gateway.nicehash import answers, bodies, ids, problems
 from gateway.nicehash.calls import Call, page_of
 from gateway.nicehash.catalog import MARKETS, Named, named
@@ -51,6 +51,14 @@ def _price(units: Units, number: Decimal) -> int:
     if not ticks:
         raise Problem(problems.BAD_REQUEST, problems.PRICE_LOW, "price: it is above 0")
     return ticks
+
+
+def _signed_price(units: Units, number: Decimal, field: str) -> int:
+    """Ticks, above or below zero."""
+    try:
+        return -units.parse_price(-number) if number < 0 else units.parse_price(number)
+    except (Unusable, InvalidOperation) as problem:
+        raise invalid(f"PRICE_DATA_SCALE: {field}: {problem}") from None
 
 
 def _limit(units: Units, number: Decimal) -> int:
@@ -156,6 +164,9 @@ def create(call: Call) -> None:
         amount - quoted.spec.placing_fee,
         pool.url,
         pool.worker,
+        Peg[body.peg] if body.peg else Peg.NONE,
+        _signed_price(quoted.units, body.peg_offset, "pegOffset"),
+        _signed_price(quoted.units, body.peg_floor, "pegFloor"),
         client_order_id=call.request.headers.get("x-request-id", ""),
     )
 

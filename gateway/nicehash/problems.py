@@ -50,7 +50,13 @@ _CODES: Final[dict[RejectCode, int]] = {
 
 _TICKS: Final = {RejectCode.PRICE_TOO_LOW, RejectCode.PRICE_TOO_HIGH, RejectCode.DECREASE_TOO_LARGE}
 _LOTS: Final = {RejectCode.LIMIT_TOO_LOW, RejectCode.LIMIT_TOO_HIGH}
-_NAMES: Final = {"budget": "amount", "order_id": "orderId", "client_order_id": "X-Request-Id", "url": "stratumHostname"}
+_NAMES: Final = {
+    "budget": "amount",
+    "peg": "peg, pegOffset, pegFloor",
+    "order_id": "orderId",
+    "client_order_id": "X-Request-Id",
+    "url": "stratumHostname",
+}
 """Fields of the engine, by the names that these clients send them under."""
 
 

@@ -10,7 +10,7 @@ from msgspec import UNSET
 from engine.accounts import Account, Pool
 from engine.limits import DAY_SECONDS, SECOND_NS
 from engine.markets.live import NO_LIMIT, Bid
-from engine.types import EndReason, LiveSpec, MarketState
+from engine.types import EndReason, LiveSpec, MarketState, Peg
 from gateway.nicehash import answers, ids
 from gateway.nicehash.catalog import MARKETS, Catalog, Named, Quoted, named
 from gateway.nicehash.history import Payment, Placed
@@ -195,7 +195,10 @@ def order_view(
     alive = seen.speed > 0
     pool = order_pool(account, algorithm, seen.url, seen.worker)
     speed = units.speed_text(seen.speed)
+    follows = isinstance(bid, Bid) and bid.peg is not Peg.NONE
     return answers.Order(
+        peg=bid.peg.name if isinstance(bid, Bid) and follows else UNSET,
+        price_cap=units.price_text(bid.cap) if isinstance(bid, Bid) and follows else UNSET,
         id=ids.to_uuid(ids.ORDER, seen.order_id),
         created_ts=iso(seen.ts_ns),
         updated_ts=iso(seen.updated_ns),

@@ -20,7 +20,9 @@ from gateway.nicehash import ids
 from gateway.wire import Permission
 from tests.support import ROOT, PlainClient, Server, TestKey, config, running
 
-PYTHON: Final = ROOT / ".venv-nicehash" / "bin" / "python"
+INSTALLED: Final = ROOT / ".venv-nicehash" / "installed"
+"""Made when all of it is there."""
+PYTHON: Final = INSTALLED.with_name("bin") / "python"
 SCRIPT: Final = Path(__file__).with_name("nicehash_session.py")
 START_S: Final = 20.0
 SESSION_S: Final = 50.0
@@ -38,7 +40,7 @@ budget_min = "0.00099"
 """
 
 needs_client = pytest.mark.skipif(
-    not PYTHON.exists(), reason="NiceHash's client is not installed: `make nicehash` does it, with a network"
+    not INSTALLED.exists(), reason="NiceHash's client is not installed: `make nicehash` does it, with a network"
 )
 
 

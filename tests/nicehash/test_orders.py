@@ -123,6 +123,25 @@ def test_a_second_market_of_an_algorithm_has_its_symbol_for_a_name(venue: Venue,
     assert [row["id"] for row in book["stats"]["SHA256-SECOND"]["orders"]] == [order["id"]]
 
 
+def test_an_order_that_follows_the_top_up_to_its_cap(venue: Venue, client: Account) -> None:
+    venue.seller(30_000, 1_000)
+    rival = venue.client()
+    other = venue.order(rival, price="0.5")
+    mine = venue.order(client, price="0.6", peg="TOP", pegOffset="0.0001")
+    assert (mine["price"], mine["peg"], mine["priceCap"], mine["alive"]) == ("0.5001", "TOP", "0.6", True)
+    for raised, followed in (("0.55", "0.5501"), ("0.5999", "0.6"), ("0.7", "0.6")):
+        edit(venue, rival, other, price=raised)
+        venue.wait(11)
+        seen = venue.call("GET", f"{ORDER}/{mine['id']}", client)
+        assert seen["price"] == followed
+        assert seen["alive"] is (raised != "0.7")
+    low = venue.order(client, price="0.6", peg="MARGINAL", pegOffset="-0.1", pegFloor="0.2")
+    assert low["priceCap"] == "0.6"
+    plain = venue.order(client)
+    assert "peg" not in plain
+    assert "priceCap" not in plain
+
+
 # --- again
 
 
@@ -227,6 +246,11 @@ def test_editing_again_at_once(venue: Venue, client: Account) -> None:
         ({"limit": "0.0010001"}, 2997),
         ({"amount": "0.010000000001"}, 2997),
         ({"price": "0"}, 5060),
+        ({"peg": "MOON"}, 60),
+        ({"peg": "TOP", "pegOffset": "0.000001"}, 2997),
+        ({"peg": "TOP", "pegOffset": "NaN"}, 2997),
+        ({"peg": "TOP", "pegFloor": "0.6"}, 1216),
+        ({"pegOffset": "0.1"}, 1216),
         ({"price": "1000.00001"}, 1206),
         ({"limit": "0.00001"}, 1210),
         ({"limit": "101"}, 1211),

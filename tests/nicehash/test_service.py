@@ -239,7 +239,7 @@ def test_no_body_and_no_query_is_a_bug(venue: Venue, data: st.DataObject) -> Non
     body: dict[str, Any] | None = None
     if route.body is not None:
         body = {**GOOD, "poolId": pool}
-        for name in data.draw(st.lists(st.sampled_from([*GOOD, "poolId", "id"]), max_size=3)):
+        for name in data.draw(st.lists(st.sampled_from([*GOOD, "poolId", "id", "peg", "pegOffset", "pegFloor"]), max_size=3)):
             body[name] = data.draw(JSON)
     query = {param.name: data.draw(st.text(max_size=8) | st.integers().map(str)) for param in route.query}
     venue.stage.now_ns += 10**10
