@@ -12,7 +12,7 @@ CANCELED = Canceled(100, 7, 5, "mine", "M1", Side.SELL, 90, 3, 2, True, CancelRe
 
 def test_fields_are_named_in_the_order_of_the_constructor() -> None:
     assert FIELDS[Rejected] == ("account", "account_seq", "code", "bound", "order_id", "client_order_id", "market", "repeat")
-    assert (len(FIELDS[Accepted]), len(FIELDS[Trade]), len(FIELDS)) == (20, 26, 14)
+    assert (len(FIELDS[Accepted]), len(FIELDS[Trade]), len(FIELDS)) == (20, 26, 29)
 
 
 def test_values_are_those_given() -> None:

@@ -4,13 +4,20 @@ from msgspec.structs import replace
 
 from engine import limits as bounds
 from engine.commands import (
+    AmendBid,
+    Cancel,
     Command,
     CreateAccount,
+    DeletePool,
     Deposit,
     Entry,
+    ListLive,
     ListMarket,
     Place,
+    PlaceAsk,
+    PlaceBid,
     ReportWork,
+    SavePool,
     SetDestination,
     Withdraw,
 )
@@ -19,8 +26,8 @@ from engine.events import Event, Rejected
 from engine.invariants import check
 from engine.limits import SECOND_NS, Limits
 from engine.rejects import RejectCode
-from engine.types import MarketSpec, OrderType, Side, TimeInForce
-from tests.reference.market import SPEC, START_NS
+from engine.types import MarketSpec, OrderType, Peg, Side, TimeInForce
+from tests.reference.market import LIVE_SPEC, SPEC, START_NS
 
 ADA, BOB = 100, 101
 URL = "stratum+tcp://pool.example:3333"
@@ -212,6 +219,76 @@ def test_shares_max() -> None:
     desk, most = delivering(), bounds.SHARES_MAX
     desk.takes(ReportWork(1, 1, most))
     desk.refuses(ReportWork(1, 1, most + 1), RejectCode.WORK_TOO_LARGE, most)
+
+
+def live(limits: Limits) -> Desk:
+    """With the live market L1."""
+    desk = Desk(limits)
+    desk.takes(ListLive(LIVE_SPEC))
+    return desk
+
+
+def bid(account: int = ADA, limit: int = 1, peg: Peg = Peg.NONE) -> PlaceBid:
+    return PlaceBid(account, "L1", 20, limit, 1_000, "stratum+tcp://pool.example:3333", "rig", peg)
+
+
+def ask(account: int = BOB, speed: int = 1) -> PlaceAsk:
+    return PlaceAsk(account, "L1", 5, speed)
+
+
+def test_live_orders_per_account_max() -> None:
+    """Bids and asks together; orders of dated markets are counted by themselves."""
+    desk = live(Limits(live_orders_per_account_max=2, orders_per_account_max=1))
+    desk.takes(buy(), bid(), ask(ADA), bid(BOB))
+    desk.refuses(bid(), RejectCode.ORDERS_PER_ACCOUNT_FULL, 2)
+    desk.refuses(ask(ADA), RejectCode.ORDERS_PER_ACCOUNT_FULL, 2)
+
+
+def test_live_orders_max() -> None:
+    desk = live(Limits(live_orders_max=3, orders_max=1))
+    desk.takes(buy(), bid(), bid(BOB), ask())
+    desk.refuses(bid(), RejectCode.ORDERS_FULL, 3)
+    desk.refuses(ask(), RejectCode.ORDERS_FULL, 3)
+
+
+def test_pegs_max() -> None:
+    """Per market."""
+    desk = live(Limits(pegs_max=2))
+    desk.takes(bid(peg=Peg.TOP), bid(peg=Peg.INDEX), ListLive(replace(LIVE_SPEC, symbol="L2")))
+    desk.refuses(bid(BOB, peg=Peg.MARGINAL), RejectCode.PEGS_FULL, 2)
+    desk.takes(bid(), replace(bid(peg=Peg.TOP), market="L2"))
+
+
+def test_flows_max() -> None:
+    """Those count as well that ended and are not done with; what makes room is not refused."""
+    desk = live(Limits(flows_max=2))
+    desk.takes(ask(speed=2), bid(), bid())
+    first = desk.engine.seq
+    desk.refuses(bid(), RejectCode.FLOWS_FULL, 2)
+    desk.refuses(ask(), RejectCode.FLOWS_FULL, 2)
+    desk.refuses(AmendBid(ADA, first, "", 21), RejectCode.FLOWS_FULL, 2)
+    desk.now += SECOND_NS
+    desk.takes(AmendBid(ADA, first, "", 0, 1), Cancel(ADA, first))
+    desk.refuses(bid(), RejectCode.FLOWS_FULL, 2)
+
+
+def test_flows_per_account_max() -> None:
+    """Flows that an account buys; what it sells does not count."""
+    desk = live(Limits(flows_per_account_max=2))
+    desk.takes(ask(), ask(), bid(limit=2))
+    first = desk.engine.seq
+    desk.refuses(bid(), RejectCode.FLOWS_FULL, 2)
+    desk.refuses(AmendBid(ADA, first, "", 0, 3), RejectCode.FLOWS_FULL, 2)
+    desk.takes(bid(BOB), ask(), ask(ADA))
+
+
+def test_pools_per_account_max() -> None:
+    desk = live(Limits(pools_per_account_max=2))
+    pool = SavePool(ADA, 0, "mine", "SHA256", "stratum+tcp://pool.example:3333", "rig")
+    desk.takes(pool, pool, replace(pool, account=BOB))
+    last = desk.engine.seq - 1
+    desk.refuses(pool, RejectCode.POOLS_FULL, 2)
+    desk.takes(replace(pool, pool_id=last), DeletePool(ADA, last), pool)
 
 
 NO_BOUNDS = ("SECOND_NS", "DAY_SECONDS", "DAY_NS", "BPS")
