@@ -21,7 +21,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from bench import book, engine, fanout, gateway, memory, peers, plots, recovery, scaling, soak
+from bench import book, engine, fanout, gateway, live, memory, peers, plots, recovery, scaling, soak
 from bench.common import RESULTS, OutcomeError, Stored
 from bench.workload import COMMANDS
 
@@ -45,6 +45,7 @@ BENCHES: Final = {
     "engine-plain": Bench(
         lambda commands=COMMANDS: engine.in_build(True, commands), engine._show, {"commands": 100_000}, 0.5, {}
     ),
+    "live": Bench(live.measure, live._show, {"edits": 12_800, "turns": 3}, 1, BAR),
     "peers": Bench(peers.measure, peers._show, {"ops": 50_000}, 4, BAR),
     "gateway": Bench(gateway.measure, gateway._show, {"seconds": 1.0}, 4, BAR),
     "fanout": Bench(fanout.measure, fanout._show, {"seconds": 0.5}, 3, BAR),

@@ -102,6 +102,7 @@ class Result(Struct):
     edits: int
     turns: int
     engine_per_second: Spread
+    engine_cpu_us: Spread
     sizes: list[Size]
     bar: float
     met: bool
@@ -130,7 +131,6 @@ class Edits:
         for _ in range(size):
             self._place_ask()
             self._place_bid()
-        self._ended.clear()
         self.setup = self._entries
         self.moves = 0
         # (edits, the reports after them)
@@ -276,6 +276,7 @@ def measure(
     flow = workload.build(commands=orders_)
     streams = [Edits(size, edits) for size in sizes]
     engine_rates: list[float] = []
+    engine_costs: list[float] = []
     rates: list[list[float]] = [[] for _ in sizes]
     costs: list[list[float]] = [[] for _ in sizes]
     report_costs: list[list[float]] = [[] for _ in sizes]
@@ -286,6 +287,7 @@ def measure(
         seconds, cpu_seconds, _ = orders.timed(flow)
         engine_rates.append(orders_ / seconds)
         engine_cost = cpu_seconds / orders_
+        engine_costs.append(engine_cost * 1e6)
         for place, stream in enumerate(streams):
             run = timed(stream)
             engine = run.engine
@@ -314,7 +316,16 @@ def measure(
         )
         for place, (size, stream) in enumerate(zip(sizes, streams, strict=True))
     ]
-    return Result(where, edits, turns, spread(engine_rates, 0), found, BAR, found[-1].ratio.median >= BAR)
+    return Result(
+        machine=where,
+        edits=edits,
+        turns=turns,
+        engine_per_second=spread(engine_rates, 0),
+        engine_cpu_us=spread(engine_costs),
+        sizes=found,
+        bar=BAR,
+        met=found[-1].ratio.median >= BAR,
+    )
 
 
 def main(

@@ -2,6 +2,7 @@
 
     books.svg      the bare book beside every other one
     scaling.svg    cost of a command against resting orders, markets, accounts
+    live.svg       cost of an edit of a live market against its size, beside an order
     gateway.svg    latency at fixed rates, of an order, an echo and a commit
     fanout.svg     cost of a delivered message against subscribers
     soak.svg       the tail of the latency, and memory, over time
@@ -21,7 +22,7 @@ import msgspec
 import typer
 from msgspec import Struct
 
-from bench import fanout, gateway, peers, scaling, soak
+from bench import fanout, gateway, live, peers, scaling, soak
 from bench.common import RESULTS, Machine, Stored
 
 PLOTS: Final = Path(__file__).resolve().parent.parent / "docs" / "plots"
@@ -138,6 +139,31 @@ def _ranges(panel: Any, places: list[int], found: list[Any], colour: str, label:
     panel.errorbar(places, medians, (lower, upper), color=colour, marker="o", markersize=4, capsize=2, label=label or None)
 
 
+def draw_live(folder: Path, path: Path) -> bool:
+    """CPU time of an edit and of a report against the size of the market, with the flows that an edit moves."""
+    stored = load("live", live.Result, folder)
+    if stored is None:
+        return False
+    result = stored.result
+    places = [size.orders for size in result.sizes]
+    with figure(path, 2, 8, 3) as (drawn, axes):
+        _ranges(axes[0], places, [size.cpu_us for size in result.sizes], OURS, "an edit")
+        _ranges(axes[0], places, [size.report_cpu_us for size in result.sizes], PEER, "a report of work")
+        axes[0].axhline(result.engine_cpu_us.median, color=WRONG, linewidth=1, linestyle=":", label="an order of bench.engine")
+        axes[0].set_ylim(0, max(size.cpu_us.most for size in result.sizes) * 1.3)
+        axes[0].set_ylabel("CPU, µs")
+        axes[0].legend(fontsize=8)
+        axes[1].plot(places, [size.moves for size in result.sizes], color=OURS, marker="o", markersize=4)
+        axes[1].set_ylim(0, max(size.moves for size in result.sizes) * 1.3)
+        axes[1].set_ylabel("flows that an edit moves, mean")
+        for panel in axes:
+            panel.set_xscale("log")
+            panel.set_xlabel("bids, and as many asks")
+        drawn.suptitle("Live markets: an edit's cost is of what moves, not of the book", x=0.01, ha="left", fontsize=10)
+        drawn.supxlabel(below(stored, result.machine), fontsize=7, color="#666666")
+    return True
+
+
 def draw_gateway(folder: Path, path: Path) -> bool:
     """Percentiles of the latency at fixed rates."""
     stored = load("gateway", gateway.Result, folder)
@@ -229,6 +255,7 @@ def draw_soak(folder: Path, path: Path) -> bool:
 DRAWN: Final[dict[str, Callable[[Path, Path], bool]]] = {
     "books": draw_books,
     "scaling": draw_scaling,
+    "live": draw_live,
     "gateway": draw_gateway,
     "fanout": draw_fanout,
     "soak": draw_soak,

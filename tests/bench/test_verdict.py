@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from bench import __main__ as every
-from bench import engine, fanout, gateway, memory, peers, plots, recovery, scaling, soak, verdict
+from bench import engine, fanout, gateway, live, memory, peers, plots, recovery, scaling, soak, verdict
 from bench.common import RESULTS, Machine, OutcomeError, Spread, Stored, machine
 from bench.load import Figures
 from bench.peers import PeerError, Row
@@ -170,6 +170,11 @@ def a_fanout() -> fanout.Result:
     return fanout.Result(a_machine(), 1.0, 1, found, 1_000, 12 * 1_024, 20 * 1_024, {})
 
 
+def a_live() -> live.Result:
+    sizes = [live.Size(size, even(1e5), even(9.0), even(4.0), 2.0, size, even(0.2), "") for size in live.SIZES]
+    return live.Result(a_machine(), 1, 1, even(5e5), even(2.0), sizes, live.BAR, False)
+
+
 def a_scaling() -> scaling.Result:
     costs = [scaling.Cost(size, 500, 200, Spread(4.0, 3.0, 5.0)) for size in scaling.SIZES]
     verdicts = [scaling.verdict(one.what, [1.3], [1.0], one.bar) for one in scaling.COMPARISONS]
@@ -218,6 +223,7 @@ def store(folder: Path) -> None:
         "gateway": a_gateway(),
         "fanout": a_fanout(),
         "scaling": a_scaling(),
+        "live": a_live(),
         "soak": a_soak(),
     }
     folder.mkdir(exist_ok=True)
