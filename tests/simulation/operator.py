@@ -9,7 +9,7 @@ from msgspec import Struct
 from engine.limits import MONEY_MAX_MSAT
 from gateway import wire
 from gateway.scale import MONEY
-from gateway.wire import Error
+from gateway.wire import Error, MarketInfo
 from hashpit.keys import Key
 from hashpit.messages import MarketListed, MarketStateChanged, StatusSnapshot
 from tests.simulation.clients import AGAIN, Bot, Client
@@ -108,10 +108,10 @@ class Operator(Client):
             case StatusSnapshot():
                 self.board.markets.clear()
                 for info in data.markets:
-                    if info.state != "closed":
+                    if isinstance(info, MarketInfo) and info.state != "closed":
                         self.board.learn(info)
-            case MarketListed():
-                self.board.learn(data.terms)
+            case MarketListed(terms=MarketInfo() as terms):
+                self.board.learn(terms)
             case MarketStateChanged():
                 if data.state in ("closed", "settled") and self.rng.random() < 0.9:
                     self.board.markets.pop(data.market, None)
