@@ -36,6 +36,8 @@ made it. By promise (the numbers are those of ARCHITECTURE's table, from 1):
 7. Money is conserved
 ``balance``    balance, held, position and realized follow from the event before, by the rules of clearing and holds
 ``halves``     both halves of a trade and the public one: price, quantity, time, sides; fees
+``flow``       a flow starts once, changes from the speed that it had, and flows for no order that has ended; at most an
+               order's limit or speed flows; both sides and the public are told the same; no more work is paid than proven
 ``delivery``   shares of positions; what is paid, refunded, compensated and released
 ``conserved``  balances, contracts and deliveries are deposits less withdrawals; positions add up to zero; the fee account
                has the fills' fees
@@ -167,7 +169,7 @@ class Auditor(Answers):
         for told in self.told.values():
             told.clock_stepped = self.clock_stepped
         history = History(
-            self.told, self.terms, self.public, self._index_prices, self._listed_again, self._find, self.unchecked
+            self.told, self.terms, self.public, self._index_prices, self._listed_again, self._find, self.unchecked, self.live_terms, self.flow_starts
         )
         history.run(view)
 
@@ -186,6 +188,12 @@ class Auditor(Answers):
                 last = view.accounts[connection.account].event_seq
                 if subscription.seq != last:
                     self._say(connection, "stream", f"account events up to {last}, came {subscription.seq}")
+            elif subscription.live is not None and subscription.market in view.live:
+                if "stalled" in connection.causes:
+                    self.unchecked["book: the copy of a slow reader at the end"] += 1
+                elif subscription.live.sides != view.live[subscription.market]:
+                    own = view.live[subscription.market]
+                    self._say(connection, "book", f"{name} as at the end {own}, came {subscription.live.sides}")
             elif subscription.book is not None and subscription.market in view.levels:
                 if "stalled" in connection.causes:
                     self.unchecked["book: the copy of a slow reader at the end"] += 1

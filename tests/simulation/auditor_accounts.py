@@ -9,7 +9,8 @@ from collections import Counter
 from typing import Any, Final, NamedTuple
 
 from tests.simulation.auditor_books import Find
-from tests.simulation.auditor_wire import FUNDS_INSUFFICIENT, Terms, bps_ceil, msat
+from tests.simulation.auditor_live import LIVE_EVENTS, LiveReplay, LiveTerms
+from tests.simulation.auditor_wire import BUDGET_NOT_COVERED, FUNDS_INSUFFICIENT, Terms, bps_ceil, msat
 
 REST: Final = 0
 """An order entered the book with ``qty`` lots at ``price``."""
@@ -171,7 +172,9 @@ class Replay:
         deliveries: dict[int, Delivery],
         find: Find,
         unchecked: Counter[str],
+        live_terms: dict[str, list[LiveTerms]] | None = None,
     ) -> None:
+        self.live = LiveReplay(self, live_terms or {})
         self.told, self.terms, self.moments, self.fills, self.deliveries = told, terms, moments, fills, deliveries
         self.report, self.unchecked = find, unchecked
         self.account = told.account
@@ -273,7 +276,10 @@ class Replay:
         kind = data["event"]
         terms = self.terms.get(data.get("market", ""))
         before = self.balance, self.held
-        if kind in ORDER_EVENTS:
+        if kind in LIVE_EVENTS:
+            self._end_of_command()
+            self.live.event(kind, data)
+        elif kind in ORDER_EVENTS:
             if terms is None:
                 self.unchecked["account: a market without terms"] += 1
                 self._lose_track()
@@ -354,7 +360,8 @@ class Replay:
             )
             order.due = order.excess = 0
 
-    def _happens_once(self, kind: str, name: str) -> None:
+    def happens_once(self, kind: str, name: str) -> None:
+        """An order or a transfer of that name happens; not a second time while it is remembered."""
         if not name:
             return
         before_us = self.names.get((kind, name))
@@ -382,7 +389,7 @@ class Replay:
         self.order_id_max = max(self.order_id_max, order.order_id)
         if data["ts_us"] != self.ts_us:
             self.find("life", f"{name} is accepted at the time of its event {self.ts_us}, came {data['ts_us']}")
-        self._happens_once("order", order.client_order_id)
+        self.happens_once("order", order.client_order_id)
         self.orders[order.order_id] = order
         order.first = filled, resting
         order.due, order.excess = filled, qty - filled - resting
@@ -664,12 +671,12 @@ class Replay:
             return
         if (amount > 0) != (data["reason"] == "deposit") or not amount:
             self.find("balance", f"a deposit is above zero and a withdrawal below, came {data['reason']} {amount}")
-        self._happens_once(data["reason"], data["transfer_id"])
+        self.happens_once(data["reason"], data["transfer_id"])
         self.balance += amount
         self.deposited += amount
 
     def _rejected(self, data: dict[str, Any]) -> None:
-        if not self.known or data["code"] != FUNDS_INSUFFICIENT:
+        if not self.known or data["code"] not in (FUNDS_INSUFFICIENT, BUDGET_NOT_COVERED):
             return
         available, bound = self.balance - self.held, msat(data.get("bound"))
         for order in self.orders.values():  # an amend: the order's own hold counts
@@ -744,6 +751,7 @@ class Replay:
             if order is not None and (wrong or (order.states and order.states[-1][1:5] != view_state(row, self.terms)[:4])):
                 self.report("snapshot", f"{where}: order {order.states[-1:]} {wrong}, came {row}")
         self._compare_positions(data["positions"], where)
+        self.live.compare(data, self.report, where)
         if self.whole:
             self._compare_deliveries(data["deliveries"], where)
             contracts = msat(view["positions"])
@@ -823,6 +831,7 @@ class Replay:
                 self._moment(REST, order, order.rest_lots, self.known_us, order.price)
         resting = tuple(sorted(row["order_id"] for row in data["orders"]))
         self.open_states.append((seq, resting))
+        self.live.begin_anew(data)
 
     def is_clear(self, floor: int) -> bool:
         """Whether everything from this number on was told."""

@@ -2,10 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Final
 
 from tests.simulation.auditor_books import checksum, read_levels
 from tests.simulation.auditor_channels import Channels
+from tests.simulation.auditor_live import LiveCopy
 from tests.simulation.auditor_state import (
     BUDGET_NAMES,
     CLASSES,
@@ -31,16 +33,29 @@ from tests.simulation.auditor_wire import (
     NOT_REMEMBERED,
     ORDER_UNKNOWN,
     OVERLOADED,
+    PLACES,
+    POOL_UNKNOWN,
     RATE_LIMITED,
+    READS_MARKET,
     REFUSALS,
     REFUSED_METHODS,
     SHUTTING_DOWN,
     TOO_OLD,
     TRANSFERS,
-    Terms,
     msat,
 )
 
+OWN_FIELDS: Final = {
+    ("qty", "live.place_bid"): "limit",
+    ("qty", "live.place_ask"): "speed",
+    ("qty", "live.amend_bid"): "limit",
+    ("qty", "live.amend_ask"): "speed",
+    ("client_order_id", "live.refill"): "refill_id",
+    ("budget", "live.refill"): "amount",
+}
+"""Where a method has another name for the field of a refusal."""
+ENDS: Final = ("canceled", "bid_ended", "ask_ended")
+MARKET_INFOS: Final = ("MarketInfo", "AnyMarketInfo", "LiveMarketInfo")
 OPENING_NAMES: Final = 2
 """Transfers that an account may have had before the run."""
 
@@ -63,6 +78,21 @@ class Answers(Channels):
             "resync": self._resync,
             "resume": self._resume,
             "place": self._place,
+            "live.place_bid": self._live_placed,
+            "live.place_ask": self._live_placed,
+            "live.amend_bid": self._live_amended,
+            "live.amend_ask": self._live_amended,
+            "live.refill": self._refilled,
+            "live.orders": self._live_orders,
+            "live.flows": self._live_flows,
+            "live.book": self._live_book,
+            "live.estimate": self._echo_market,
+            "pool.save": self._echo_pool,
+            "pool.delete": self._echo,
+            "pools": self._read,
+            "report_flow": self._reported,
+            "set_index": self._echo_market,
+            "list_live_market": self._echo_market,
             "amend": self._amend,
             "cancel": self._cancel,
             "cancel_all": self._cancel_all,
@@ -113,9 +143,9 @@ class Answers(Channels):
             if key is not None:
                 self._asked[key] += 1
                 self._names[key[0]] += self._asked[key] == 1
-        request.market_known = (
-            request.params.get("market") in self.terms if type(request.params.get("market")) is str else False
-        )
+        request.market_known = self._terms_of(request.params.get("market")) is not None
+        if method == "set_market_state" and request.params.get("state") == "closed":
+            self.closings.add(str(request.params.get("market")))
         if method == "settle":
             self._index_prices.setdefault(str(request.params.get("market")), []).append(request.params.get("index_price"))
         elif method == "revoke_key":
@@ -126,14 +156,17 @@ class Answers(Channels):
     def _name(self, account: int, request: Request) -> tuple[int, str, str] | None:
         """What a request is remembered by."""
         params = request.params
-        if request.method == "place":
-            name = params.get("client_order_id")
+        kind = request.method
+        if kind in PLACES:
+            kind, name = "place", params.get("client_order_id")
+        elif kind == "live.refill":
+            name = params.get("refill_id")
         elif request.method in TRANSFERS:
             name = params.get("transfer_id")
             account = params.get("account", 0) if request.method == "deposit" else account
         else:
             return None
-        return (account, request.method, name) if type(name) is str and type(account) is int else None
+        return (account, kind, name) if type(name) is str and type(account) is int else None
 
     def _batch(self, connection: Connection, answers: list[Any], now_ns: int) -> None:
         ids = [answer.get("id") if type(answer) is dict else None for answer in answers]
@@ -201,10 +234,13 @@ class Answers(Channels):
         for record in result if spec.is_list else (result,):
             terms = None
             if type(record) is dict:
-                if spec.result in ("MarketInfo", "AnyMarketInfo") and CHECK_RESULTS["MarketInfo"].names <= record.keys():
-                    self._learn(record, connection)
-                market = record.get("market") or request.params.get("market")
-                terms = self.terms.get(market) if type(market) is str else None
+                if spec.result in MARKET_INFOS:
+                    checker = self._market_checker(record)
+                    if checker.names <= record.keys():
+                        self._learn(record, connection)
+                elif spec.result == "CancelResult" and "spent" in record:
+                    checker = CHECK_RESULTS["CancelBidResult"]
+                terms = self._terms_of(record.get("market") or request.params.get("market"))
             if self._wrong(connection, checker, record, terms, request.method):
                 return
         handler = self._results.get(request.method)
@@ -307,9 +343,10 @@ class Answers(Channels):
         if key is None:
             return
         full = self._names[key[0]] + OPENING_NAMES >= self.setup.client_order_ids_max
-        if code in NOT_REMEMBERED or (code == DEADLINE_PASSED and full) or (code == MARKET_UNKNOWN and not data.get("repeat")):
+        if code in NOT_REMEMBERED | {POOL_UNKNOWN} or (code == DEADLINE_PASSED and full) or (code == MARKET_UNKNOWN and not data.get("repeat")):
             return
-        content = {"code": code, **{key: value for key, value in data.items() if key != "repeat"}}
+        # The field is checked above; a repeat by another method may call it otherwise.
+        content = {"code": code, **{key: value for key, value in data.items() if key not in ("repeat", "field")}}
         self._once(connection, key, content, not data.get("repeat", False), request.sent_ns, now_ns)
 
     def _refusal_before(self, connection: Connection, account: int, code: int, data: dict[str, Any], request: Request) -> None:
@@ -318,6 +355,8 @@ class Answers(Channels):
             return
         if code == MARKET_UNKNOWN and not (request.market_known and connection.process == 0):
             return  # the gateway answers in the engine's place for a market that its process has never known
+        if code == POOL_UNKNOWN:
+            return  # the gateway looks for pools
         seq = self._account(account).rejections.get((code, data.get("bound", "")), subscription.seq + 1)
         if seq > subscription.seq:
             self._say(connection, "before", f"rejected {code} before the answer, came event {subscription.seq} last, {data}")
@@ -353,7 +392,7 @@ class Answers(Channels):
             why = "OVERLOADED only when too many commands wait"
         elif code == TOO_OLD and method != "resume":
             why = "TOO_OLD for resume only"
-        elif data.get("reason") == "market_settled" and (method != "place" or data.get("repeat") is not True):
+        elif data.get("reason") == "market_settled" and (method not in PLACES or data.get("repeat") is not True):
             why = "market_settled for a repeated place only"
         elif code == -32602 and not str(data.get("field", "")).startswith("params"):
             why = "a field of params"
@@ -366,7 +405,9 @@ class Answers(Channels):
         row = REFUSALS[code]
         name = f"{code} of {method}"
         repeats = method == "order" and "place" in REFUSED_METHODS[code]
-        reads = code == MARKET_UNKNOWN and method in ("book", "trades")
+        # a name that an order of another kind was refused under: that refusal is the answer
+        repeats |= data.get("repeat") is True and method in PLACES and bool(REFUSED_METHODS[code] & PLACES)
+        reads = code == MARKET_UNKNOWN and method in READS_MARKET
         if method not in REFUSED_METHODS[code] and not repeats and not reads:
             self._say(
                 connection, "error", f"{code} for {sorted(REFUSED_METHODS[code])} only, came for {method or 'no request'}"
@@ -375,7 +416,9 @@ class Answers(Channels):
             self._say(connection, "error", f"{name}: reason {row.reason}, came {data!r:.160}")
         spec = METHODS.get(method)
         fields = {row.field}
-        if row.field == "client_order_id" and method in TRANSFERS:
+        if (row.field, method) in OWN_FIELDS:
+            fields = {OWN_FIELDS[row.field, method]}
+        elif row.field == "client_order_id" and method in TRANSFERS:
             fields = {"transfer_id"}
         elif code == ORDER_UNKNOWN:
             fields = {"order_id", "client_order_id"}
@@ -383,7 +426,7 @@ class Answers(Channels):
         expected = {f"params.{one}" if one in params else one for one in fields}
         if data.get("field") not in expected:
             self._say(connection, "error", f"{name}: field {sorted(expected)}, came {data!r:.160}")
-        terms = self.terms.get(str(request.params.get("market"))) if request is not None else None
+        terms = self._terms_of(request.params.get("market")) if request is not None and not data.get("repeat") else None
         if not _bound_is_good(row.bound, data.get("bound"), terms):
             self._say(connection, "error", f"{name}: a bound that is {row.bound}, came {data.get('bound')!r:.80}")
         if code == BALANCE_INSUFFICIENT and request is not None and method == "withdraw":
@@ -594,7 +637,7 @@ class Answers(Channels):
             if request.params.get(name) not in (None, result[name]):
                 self._say(connection, "shape", f"the order that was to be canceled, came {result}")
         self._account(account).answers.append(("cancel", result, connection.number))
-        self._before(connection, account, ("canceled",), result["order_id"], "cancel")
+        self._before(connection, account, ENDS, result["order_id"], "cancel")
 
     def _cancel_all(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
         account = connection.account
@@ -607,8 +650,9 @@ class Answers(Channels):
                 return
             self._account(of).answers.append(("cancel", {"order_id": order_id}, connection.number))
             if of == account:
-                self._before(connection, account, ("canceled",), order_id, request.method)
-        if result["canceled"] != sorted(result["canceled"]):
+                self._before(connection, account, ENDS, order_id, request.method)
+        falls = sum(other < one for one, other in pairwise(result["canceled"]))
+        if falls > bool(self.live_terms):  # those of dated markets before those of live ones
             self._say(connection, "shape", f"the oldest first, came {result}")
 
     def _order(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
@@ -689,6 +733,86 @@ class Answers(Channels):
             if not 0 < seq <= subscription.seq and not subscription.behind:
                 self._say(connection, "before", f"the balance event of {name} before its answer, came {subscription.seq} last")
 
+    # Live markets.
+
+    def _live_placed(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
+        account, name = connection.account, request.params.get("client_order_id") or ""
+        if (result["client_order_id"], result["market"]) != (name, request.params.get("market")) and not result["repeat"]:
+            self._say(connection, "shape", f"client_order_id {name!r} and market of the request, came {result!r:.240}")
+        if account is None or request.sent_ns <= connection.switched_ns:
+            return
+        if name:  # status and hashrate are those of now, in a repeat too
+            content = {key: value for key, value in result.items() if key not in ("repeat", "status", "assigned")}
+            self._once(connection, (account, "place", name), content, not result["repeat"], request.sent_ns, now_ns)
+        elif result["repeat"]:
+            self._say(connection, "once", f"no repeat without a client_order_id, came {result!r:.240}")
+        self._account(account).answers.append((request.method, result, connection.number))
+        if not result["repeat"]:
+            event = "bid_placed" if request.method == "live.place_bid" else "ask_placed"
+            self._before(connection, account, (event,), result["order_id"], request.method)
+
+    def _live_amended(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
+        account = connection.account
+        if account is None or request.sent_ns <= connection.switched_ns:
+            return
+        if result["repeat"]:
+            self._say(connection, "once", f"no repeat of an amend, came {result!r:.240}")
+        self._account(account).answers.append((request.method, result, connection.number))
+        event = "bid_amended" if request.method == "live.amend_bid" else "ask_amended"
+        self._before(connection, account, (event,), result["order_id"], request.method)
+
+    def _refilled(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
+        account, name = connection.account, str(request.params.get("refill_id"))
+        if account is None or request.sent_ns <= connection.switched_ns:
+            return
+        content = {key: value for key, value in result.items() if key not in ("repeat", "balance", "held")}
+        self._once(connection, (account, "live.refill", name), content, not result["repeat"], request.sent_ns, now_ns)
+        self._account(account).answers.append((request.method, result, connection.number))
+        if not result["repeat"]:
+            self._before(connection, account, ("bid_refilled",), result["order_id"], request.method)
+
+    def _live_orders(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
+        for name, shape in (("bids", "BidView"), ("asks", "AskView")):
+            for row in result[name]:
+                terms = self._terms_of(row.get("market")) if type(row) is dict else None
+                if self._wrong(connection, CHECK_RESULTS[shape], row, terms, request.method):
+                    return
+            numbers = [row["order_id"] for row in result[name]]
+            if numbers != sorted(numbers, reverse=True):
+                self._say(connection, "shape", f"the latest first, came {numbers}")
+        self._read(connection, request, result, now_ns)
+
+    def _live_flows(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
+        numbers = [row["flow_id"] for row in result]
+        if numbers != sorted(numbers):
+            self._say(connection, "shape", f"the oldest first, came {numbers}")
+        if not any(row["role"] == "meter" for row in result):
+            self._read(connection, request, result, now_ns)
+
+    def _live_book(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
+        market, depth = str(request.params.get("market")), request.params.get("depth", 100)
+        listings = self.live_terms.get(market)
+        if listings is None or type(depth) is not int:
+            self.unchecked["book: a market without terms"] += 1
+        elif max(len(result["bids"]), len(result["asks"])) < depth:
+            where = f"conn {connection.number} ({connection.client}): expected in the answer of live.book"
+            LiveCopy().apply("snapshot", result, listings[-1], self._find, where)
+
+    def _echo_market(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
+        market = request.params.get("market")
+        if market is not None and result["market"] != market:
+            self._say(connection, "shape", f"market {market!r} of the request, came {result['market']!r}")
+
+    def _echo_pool(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
+        if request.params.get("pool_id") is None:  # a new one
+            result = {name: value for name, value in result.items() if name != "pool_id"}
+        self._echo(connection, request, result, now_ns)
+
+    def _reported(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
+        told = request.params.get("flow_id"), str(request.params.get("hashes")).lstrip("0") or "0"
+        if (result["flow_id"], result["hashes"]) != told or int(result["paid_hashes"]) > int(result["hashes"]):
+            self._say(connection, "flow", f"flow and hashes of the report, {told}, and no more paid, came {result}")
+
     def _revoke_key(self, connection: Connection, request: Request, result: Any, now_ns: int) -> None:
         self._echo(connection, request, result, now_ns)
         self._revoked.add(result["key"])
@@ -705,7 +829,7 @@ def _msat_of(text: str) -> int:
     return int(whole + fraction.ljust(11, "0"))
 
 
-def _bound_is_good(unit: str, bound: Any, terms: Terms | None) -> bool:
+def _bound_is_good(unit: str, bound: Any, terms: Any) -> bool:
     if unit == "-":
         return bound is None
     if type(bound) is not str:

@@ -1,22 +1,38 @@
 """The auditor's ear for what the server says unasked."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from tests.simulation.auditor_accounts import ORDER_EVENTS, Told
 from tests.simulation.auditor_books import apply_book
+from tests.simulation.auditor_live import LIVE_ORDER_EVENTS
 from tests.simulation.auditor_state import LOSSLESS, MESSAGES_PER_SECOND, Connection, Setup, State, Subscription
 from tests.simulation.auditor_wire import (
     CHECK_ACCOUNT_SNAPSHOT,
     CHECK_ASSIGNED,
+    CHECK_BOUGHT,
     CHECK_EVENTS,
     CHECK_HELLO,
+    CHECK_LIVE_TICKER,
     CHECK_RESULTS,
     CHECK_STATUS,
     CHECK_SUBSCRIPTION,
     CHECK_TICKER,
     REFUSALS,
 )
+
+
+OWN_FIELD_NAMES: Final = {"qty": ("limit", "speed"), "budget": ("amount",), "client_order_id": ("refill_id",)}
+"""What commands of live markets call the field of a refusal."""
+SNAPSHOT_ROWS: Final = {
+    "positions": "PositionView",
+    "orders": "OrderView",
+    "deliveries": "DeliveryView",
+    "bids": "BidView",
+    "asks": "AskView",
+    "flows": "FlowView",
+    "pools": "PoolView",
+}
 
 
 class Channels(State):
@@ -28,6 +44,8 @@ class Channels(State):
             "book": self._book_message,
             "trades": self._trades_message,
             "ticker": self._ticker_message,
+            "live": self._live_message,
+            "flows": self._flows_message,
             "status": self._status_message,
             "account": self._account_message,
         }
@@ -122,7 +140,9 @@ class Channels(State):
     def _seen(self, connection: Connection, params: dict[str, Any]) -> bool:
         """Whether this message was read before, by anybody, and is the same."""
         same = self.public.same((connection.process, params["channel"], params["seq"], params["type"]), params)
-        if same is False:
+        if same is False and params["channel"].partition(".")[2] in self.closings:
+            self.unchecked["same: a channel of a live market that was listed again"] += 1
+        elif same is False:
             known = self.public.messages[connection.process, params["channel"], params["seq"], params["type"]]
             self._say(connection, "same", f"{known!r:.240}, came {params!r:.240}")
         return bool(same)
@@ -190,6 +210,9 @@ class Channels(State):
         if params["type"] != "snapshot":
             self._say(connection, "shape", f"snapshots of a ticker, came {params['type']}")
             return
+        if type(data) is dict and data.get("kind") == "live":
+            self._live_ticker(connection, data, self._terms_of(subscription.market))
+            return
         if self._wrong(connection, CHECK_TICKER, data, terms, "ticker") or terms is None:
             return
         bid, ask, high, low = (None if data[x] is None else terms.tick.parse(data[x]) for x in ("bid", "ask", "high", "low"))
@@ -200,6 +223,54 @@ class Channels(State):
         if (data["bid"] is None) != (data["bid_qty"] is None) or (data["ask"] is None) != (data["ask_qty"] is None):
             self._say(connection, "book", f"a quantity with each price, came {data}")
 
+    def _live_ticker(self, connection: Connection, data: dict[str, Any], terms: Any) -> None:
+        if self._wrong(connection, CHECK_LIVE_TICKER, data, terms, "ticker") or terms is None:
+            return
+        row = terms.numbers(data)
+        if (row["assigned"] > 0) != (row["marginal"] is not None) or row["assigned"] > row["offered"]:
+            self._say(connection, "book", f"a marginal price when something of what is offered flows, came {data}")
+        if row["marginal"] is not None and not row["marginal"] <= (row["bid"] or 0):
+            self._say(connection, "book", f"a marginal price up to the best bid, came {data}")
+
+    def _live_message(self, connection: Connection, subscription: Subscription, params: dict[str, Any]) -> None:
+        if self._ended(connection, params):
+            return
+        name, kind, seq = params["channel"], params["type"], params["seq"]
+        if kind == "event":
+            self._say(connection, "shape", f"snapshot or delta of {name}, came event")
+            return
+        self._seen(connection, params)
+        terms = self._terms_of(subscription.market)
+        if self._wrong(connection, CHECK_RESULTS["LiveBookView"], params["data"], terms, name) or subscription.live is None:
+            return
+        if terms is None or subscription.market not in self.live_terms:
+            self.unchecked["book: a market without terms"] += 1
+            return
+        where = f"conn {connection.number} ({connection.client}): expected in {name} {kind} {seq}"
+        subscription.live.apply(kind, params["data"], terms, self._find, where)
+
+    def _flows_message(self, connection: Connection, subscription: Subscription, params: dict[str, Any]) -> None:
+        if self._ended(connection, params):
+            return
+        starts = params["data"]
+        if params["type"] == "delta" or type(starts) is not list:
+            self._say(connection, "shape", f"a list of starts, came {params!r:.160}")
+            return
+        if params["type"] == "event" and not starts:
+            self._say(connection, "shape", "an event per command that started flows, came no start")
+        terms = self._terms_of(subscription.market)
+        last = subscription.flow_id if params["type"] == "event" else 0
+        for start in starts:
+            if self._wrong(connection, CHECK_RESULTS["FlowStartView"], start, terms, "flows"):
+                return
+            if start["flow_id"] <= last:
+                self._say(connection, "flow", f"flows that start after {last}, came {start}")
+            last = start["flow_id"]
+            known = self.flow_starts.setdefault(last, (subscription.market, start))
+            if known != (subscription.market, start):
+                self._say(connection, "flow", f"one start of a flow, {known}, came {start}")
+        subscription.flow_id = max(last, subscription.flow_id)
+
     def _status_message(self, connection: Connection, subscription: Subscription, params: dict[str, Any]) -> None:
         data = params["data"]
         self._seen(connection, params)
@@ -208,9 +279,9 @@ class Channels(State):
                 self._say(connection, "shape", f"server and markets, came {data!r:.120}")
                 return
             for info in data["markets"]:
-                if type(info) is dict and CHECK_RESULTS["MarketInfo"].names <= info.keys():
+                if type(info) is dict and self._market_checker(info).names <= info.keys():
                     self._learn(info, connection)
-                self._wrong(connection, CHECK_RESULTS["MarketInfo"], info, self.terms.get(str(info.get("market"))), "status")
+                self._wrong(connection, self._market_checker(info), info, self._terms_of(info.get("market")), "status")
             self._stops(connection, data["server"].get("state") if type(data["server"]) is dict else None)
             return
         event = data.get("event") if type(data) is dict else None
@@ -222,9 +293,10 @@ class Channels(State):
             return
         self.counts[f"status {event}"] += 1
         if event == "market_listed":
-            if CHECK_RESULTS["MarketInfo"].names <= data["terms"].keys():
+            checker = self._market_checker(data["terms"])
+            if checker.names <= data["terms"].keys():
                 self._listed(data["terms"], connection, params["seq"])
-            self._wrong(connection, CHECK_RESULTS["MarketInfo"], data["terms"], self.terms.get(data["market"]), "market_listed")
+            self._wrong(connection, checker, data["terms"], self._terms_of(data["market"]), "market_listed")
         elif event == "server":
             self._stops(connection, data["state"])
 
@@ -270,8 +342,10 @@ class Channels(State):
             self._say(connection, "shape", f"a documented event of the account, came {data!r:.160}")
             return
         market = data.get("market")
-        terms = self.terms.get(market) if type(market) is str else None
-        if terms is None and event in ORDER_EVENTS:
+        terms = self._terms_of(market)
+        if event == "flow_paid" and data.get("role") == "buyer":
+            checker = CHECK_BOUGHT
+        if terms is None and (event in ORDER_EVENTS or event in LIVE_ORDER_EVENTS):
             self._say(connection, "shape", f"a market that somebody was told of, came {data!r:.160}")
         wrong = checker.wrong(data, terms)
         if wrong is not None:
@@ -299,7 +373,7 @@ class Channels(State):
     def _rejected_event(self, connection: Connection, data: dict[str, Any]) -> None:
         row = REFUSALS.get(data["code"])
         self.counts[f"rejected {data['code']}"] += 1
-        fields = {row.field, "transfer_id", "client_order_id"} if row is not None else set()
+        fields = {row.field, "transfer_id", "client_order_id", *OWN_FIELD_NAMES.get(row.field, ())} if row is not None else set()
         if row is None or data["reason"] != row.reason or data["field"] not in fields:
             self._say(connection, "error", f"a documented refusal, came {data!r:.160}")
 
@@ -311,9 +385,9 @@ class Channels(State):
             return
         if data["balance"]["account"] != told.account:
             self._say(connection, "snapshot", f"account {told.account}, came {data['balance']}")
-        for name, shape in (("positions", "PositionView"), ("orders", "OrderView"), ("deliveries", "DeliveryView")):
+        for name, shape in SNAPSHOT_ROWS.items():
             for row in data[name]:
-                terms = self.terms.get(str(row.get("market"))) if type(row) is dict else None
+                terms = self._terms_of(row.get("market")) if type(row) is dict else None
                 if self._wrong(connection, CHECK_RESULTS[shape], row, terms, f"the snapshot's {name}"):
                     return
         known = told.snapshots.get(seq)

@@ -30,6 +30,7 @@ from tests.simulation.auditor_accounts import (
     view_state,
 )
 from tests.simulation.auditor_books import Find, Levels, PublicRecord, checksum, copy_of
+from tests.simulation.auditor_live import LiveTerms, check_flows, compare_live_end, judge_live_answer, read_live
 from tests.simulation.auditor_wire import Terms, bps_ceil, msat
 
 SETTLED_ALIKE: Final = (
@@ -60,6 +61,8 @@ class EndAccount:
     orders: dict[int, EndOrder] = field(default_factory=dict)
     positions: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     """Market to quantity, basis and bond."""
+    live: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Open bids and asks: fields of their views, in ticks, lots and msat."""
 
 
 @dataclass
@@ -72,6 +75,8 @@ class View:
     deposited_msat: int
     ts_us: int
     book: Callable[[str, int], tuple[Levels, Levels] | None] | None = None
+    live: dict[str, tuple[dict[int, tuple[int | None, int]], dict[int, tuple[int | None, int]]]] = field(default_factory=dict)
+    """By live market: bids and asks, price to limit or speed and what is assigned."""
 
 
 class Queue:
@@ -290,7 +295,10 @@ class History:
         listed_again: set[str],
         find: Find,
         unchecked: Counter[str],
+        live_terms: dict[str, list[LiveTerms]] | None = None,
+        flow_starts: dict[int, tuple[str, dict[str, Any]]] | None = None,
     ) -> None:
+        self.live_terms, self.flow_starts = live_terms or {}, flow_starts or {}
         self.told, self.terms, self.public, self.index_prices = told, terms, public, index_prices
         self.listed_again = listed_again
         self.find, self.unchecked = find, unchecked
@@ -302,7 +310,9 @@ class History:
     def run(self, view: View) -> None:
         """Replay every account, put them together, and compare with the end."""
         for account, told in sorted(self.told.items()):
-            replay = Replay(told, self.terms, self.moments, self.fills, self.deliveries, self.find, self.unchecked)
+            replay = Replay(
+                told, self.terms, self.moments, self.fills, self.deliveries, self.find, self.unchecked, self.live_terms
+            )
             end = view.accounts.get(account)
             replay.run(end.event_seq if end is not None else 0)
             self.replays[account] = replay
@@ -324,6 +334,12 @@ class History:
             MarketReplay(market, self.terms[market], darks, known, self.find, self.unchecked).run(moments)
         for number, delivery in sorted(self.deliveries.items()):
             self._settlement(number, delivery)
+        starts = {
+            number: self.live_terms[market][-1].numbers(start)
+            for number, (market, start) in self.flow_starts.items()
+            if market in self.live_terms
+        }
+        check_flows([replay.live for replay in self.replays.values()], starts, self.find, self.unchecked)
         self._conserved(view, darks)
         self._levels(view)
 
@@ -368,6 +384,7 @@ class History:
                 self.find("time", f"account {account}: order {order_id} expired at {order.expires_us}, came open at {ts_us}")
         for order_id in sorted(end.orders.keys() - own.keys()):
             self.find("durable", f"account {account}: order {order_id} was never told or has ended, came open at the end")
+        compare_live_end(replay.live, end.live, self.find)
         for market in sorted(replay.positions.keys() | end.positions.keys()):
             position = replay.positions.get(market)
             told3 = (position.qty, position.basis, position.bond) if position is not None else (0, 0, 0)
@@ -398,6 +415,8 @@ class History:
                     self.find("durable", f"{where}: the acknowledged {method} {result['transfer_id']} is an event, came none")
                 elif known and sure and not result["repeat"] and (result["balance"], result["held"]) not in known:
                     self.find("balance", f"{where}: balance and held of the transfer's event {known}, came {result}")
+                continue
+            if judge_live_answer(replay.live, method, result, where, whole, self.find):
                 continue
             order = replay.orders.get(result["order_id"])
             if order is None:
@@ -475,6 +494,8 @@ class History:
                 states = [state[1 : size + 1] for state in replay.states if state[0] >= floor]
                 if replay.is_clear(floor) and not replay.house and told[:size] not in states:
                     self.find("durable", f"{where}: balances of event {floor} or later, came {told} msat")
+            elif method in ("live.orders", "live.flows", "pools"):
+                read_live(replay.live, method, result, floor, where, self.find)
             elif method == "positions":
                 self._read_positions(replay, result, where)
             elif method == "deliveries":
@@ -527,6 +548,13 @@ class History:
 
     def _orders_by_time(self) -> None:
         accepted = sorted((order.ts_us, order.order_id) for replay in self.replays.values() for order in replay.orders.values())
+        accepted += [
+            (order.view["ts_us"], order_id)
+            for replay in self.replays.values()
+            for order_id, order in replay.live.orders.items()
+            if order.placed is not None
+        ]
+        accepted.sort()
         highest = (0, 0)
         seen: set[int] = set()
         for ts_us, order_id in accepted:

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from tests.simulation.auditor_accounts import Told
 from tests.simulation.auditor_books import BookCopy, PublicRecord
-from tests.simulation.auditor_wire import CHECK_RESULTS, Checker, Terms
+from tests.simulation.auditor_live import LiveCopy, LiveTerms
+from tests.simulation.auditor_wire import ASKS, BIDS, CHECK_RESULTS, Checker, Terms
 
 FINDINGS_MAX: Final = 200
 MESSAGES_MAX: Final = 5_000_000
@@ -18,13 +19,13 @@ ENGINE_SLACK_NS: Final = 2 * SECOND_NS
 ID_CHARS_MAX: Final = 64
 MESSAGES_PER_SECOND: Final = 10
 """Of a gathering channel."""
-TOLD_REFUSALS: Final = frozenset({"place", "amend", "cancel", "withdraw"})
+TOLD_REFUSALS: Final = frozenset({"place", "amend", "cancel", "withdraw", "live.refill"}) | BIDS | ASKS
 """Methods whose refusals by the engine are events of the account."""
 CUT: Final = 1006
 """Close code for a socket that broke without a close frame."""
 CLASSES: Final = ("orders", "cancels", "requests")
 BUDGET_NAMES: Final = frozenset(CLASSES)
-LOSSLESS: Final = ("trades", "status", "account")
+LOSSLESS: Final = ("trades", "flows", "status", "account")
 CLOSE_CAUSES: Final = {
     1000: {"client_closed"},
     1001: {"stopping", "overloaded"},
@@ -93,8 +94,10 @@ class Subscription:
         "behind",
         "book",
         "by_engine",
+        "flow_id",
         "fresh",
         "kind",
+        "live",
         "market",
         "owed",
         "promised",
@@ -122,9 +125,11 @@ class Subscription:
         self.promised = 0
         """The number that a heartbeat told."""
         self.ts_us = 0
-        self.by_engine = kind in ("account", "trades") or (kind == "book" and not name.endswith(".100ms"))
+        self.by_engine = kind in ("account", "trades", "flows", "live") or (kind == "book" and not name.endswith(".100ms"))
         """Whether its messages carry the engine's time, which never goes back."""
         self.trade_id: int | None = None
+        self.flow_id = 0
+        self.live = LiveCopy() if kind == "live" else None
         self.book = BookCopy() if kind == "book" else None
         self.sent_us: deque[int] | None = (
             deque(maxlen=MESSAGES_PER_SECOND + 1) if name.endswith(".100ms") or kind == "ticker" else None
@@ -198,6 +203,12 @@ class State:
         self.counts: Counter[str] = Counter()
         self.unchecked: Counter[str] = Counter()
         self.terms: dict[str, Terms] = {}
+        self.live_terms: dict[str, list[LiveTerms]] = {}
+        """By live market: the terms of every listing under that name."""
+        self.flow_starts: dict[int, tuple[str, dict[str, Any]]] = {}
+        """What ``flows`` channels told of the start of each flow, with its market."""
+        self.closings: set[str] = set()
+        """Markets that somebody asked to be closed: they may be listed again, with other terms."""
         self.told: dict[int, Told] = {}
         self.public = PublicRecord()
         self.messages = 0
@@ -260,6 +271,9 @@ class State:
 
     def _learn(self, info: dict[str, Any], connection: Connection | None = None) -> None:
         """Terms of a market; they never change, but for its state."""
+        if info.get("kind") == "live":
+            self._learn_live(info, connection)
+            return
         known = self.terms.get(info["market"])
         if known is None:
             if CHECK_RESULTS["MarketInfo"].wrong(info, None) is None and Terms.are_usable(info):
@@ -274,6 +288,28 @@ class State:
                 self._say(connection, "same", f"the terms of {info['market']} as before, came {changed}")
             elif changed and info["gate_us"] > known.gate_us:
                 self.terms[info["market"]] = Terms(info)
+
+    def _learn_live(self, info: dict[str, Any], connection: Connection | None) -> None:
+        if CHECK_RESULTS["LiveMarketInfo"].wrong(info, None) is not None:
+            return  # a finding about its shape follows
+        listings = self.live_terms.setdefault(info["market"], [])
+        fixed = {name: value for name, value in info.items() if name != "state"}
+        if any(all(known.info[name] == value for name, value in fixed.items()) for known in listings):
+            return
+        if listings and info["market"] not in self.closings and connection is not None:
+            self._say(connection, "same", f"the terms of {info['market']} as before, came {info}")
+        listings.append(LiveTerms(info))
+
+    def _market_checker(self, info: Any) -> Checker:
+        """For the terms of a market of either kind."""
+        return CHECK_RESULTS["LiveMarketInfo" if type(info) is dict and info.get("kind") == "live" else "MarketInfo"]
+
+    def _terms_of(self, market: Any) -> Any:
+        """Terms of a market of either kind, as far as steps go; None if nobody was told of it."""
+        if type(market) is not str:
+            return None
+        live = self.live_terms.get(market)
+        return live[-1] if live else self.terms.get(market)
 
     def _is_listed_again(self, known: Terms) -> bool:
         """Whether the market may have ended, nobody being left in it, and may be listed anew under its name."""

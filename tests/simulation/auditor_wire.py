@@ -44,6 +44,12 @@ class Method(NamedTuple):
     params: frozenset[str]
 
 
+def _words(title: str, until: str) -> frozenset[str]:
+    """The first column of the table under a sentence."""
+    table = PROTOCOL.read_text(encoding="utf-8").split(title)[1].split(until)[0]
+    return frozenset(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) - {"reason", "cause"}
+
+
 def _read() -> tuple[dict[int, Refusal], dict[str, Method], frozenset[int], frozenset[str]]:
     text = PROTOCOL.read_text(encoding="utf-8")
     refusals = {
@@ -54,14 +60,14 @@ def _read() -> tuple[dict[int, Refusal], dict[str, Method], frozenset[int], froz
     }
     params: dict[str, frozenset[str]] = {}
     for section in re.split(r"^#{2,4} ", text, flags=re.MULTILINE):
-        named = re.match(r"`(\w+)`\n", section)
+        named = re.match(r"`([\w.]+)`\n", section)
         table = re.search(r"^\| Parameter .*\n\|[-| ]+\n((?:\|.*\n)+)", section, re.MULTILINE)
         if named:
             params[named[1]] = frozenset(re.findall(r"^\| `(\w+)`", table[1], re.MULTILINE)) if table else frozenset()
     methods = {
         name: Method(name, frozenset(who.split(", ")), budget, result, bool(many), params.get(name, frozenset()))
         for name, who, budget, many, result in re.findall(
-            r"^\| \[`(\w+)`\]\(#\w+\) \| ([^|]+) \| (\w+) \| (list of )?`(\w+)` \|$", text, re.MULTILINE
+            r"^\| \[`([\w.]+)`\]\(#\w+\) \| ([^|]+) \| (\w+) \| (list of )?`(\w+)` \|$", text, re.MULTILINE
         )
     }
     closes = text.split("## Close codes")[1].split("\n## ")[0]
@@ -71,19 +77,33 @@ def _read() -> tuple[dict[int, Refusal], dict[str, Method], frozenset[int], froz
 
 
 REFUSALS, METHODS, CLOSE_CODES, CANCEL_REASONS = _read()
+END_REASONS: Final = _words("Reasons of `bid_ended` and `ask_ended`:", "\nCauses of ")
+FLOW_CAUSES: Final = _words("Causes of `flow_changed`", "\n### ")
 
 TRANSFERS: Final = frozenset({"withdraw", "deposit"})
-OF_ACCOUNTS: Final = frozenset({"place", "amend", "cancel", "cancel_all", "set_destination", "account_cancel_all"}) | TRANSFERS
-COMMANDS: Final = OF_ACCOUNTS | {"report_work", "create_account", "list_market", "set_market_state", "settle"}
-NAMES_MARKET: Final = frozenset(
-    {"place", "amend", "cancel", "cancel_all", "account_cancel_all", "set_destination", "set_market_state", "settle"}
+BIDS: Final = frozenset({"live.place_bid", "live.amend_bid"})
+ASKS: Final = frozenset({"live.place_ask", "live.amend_ask"})
+PLACES: Final = frozenset({"place", "live.place_bid", "live.place_ask"})
+OF_LIVE: Final = BIDS | ASKS | {"live.refill", "pool.save", "pool.delete"}
+OF_ACCOUNTS: Final = (
+    frozenset({"place", "amend", "cancel", "cancel_all", "set_destination", "account_cancel_all"}) | TRANSFERS | OF_LIVE
 )
+OF_OPERATOR: Final = frozenset({"create_account", "list_market", "list_live_market", "set_index", "set_market_state", "settle"})
+COMMANDS: Final = OF_ACCOUNTS | OF_OPERATOR | {"report_work", "report_flow"}
+OTHER_KIND: Final = frozenset({"place", "set_destination", "settle", "live.place_bid", "live.place_ask", "set_index"})
+READS_MARKET: Final = frozenset({"book", "trades", "live.book", "live.estimate"})
+NAMES_MARKET: Final = frozenset({"amend", "cancel", "cancel_all", "account_cancel_all", "set_market_state"}) | OTHER_KIND
 GROUPS: Final = {
     "transfers": TRANSFERS,
     "every command": COMMANDS,
     "every command of an account": OF_ACCOUNTS,
     "every command that names a market": NAMES_MARKET,
     "place of an order that may rest": frozenset({"place"}),
+    "bids": BIDS,
+    "asks": ASKS,
+    "refills": frozenset({"live.refill"}),
+    "commands for the other kind of market": OTHER_KIND | READS_MARKET,
+    "and where a `pool_id` is named": BIDS,
 }
 
 
@@ -101,7 +121,7 @@ DENIALS: Final[dict[int, tuple[frozenset[str], frozenset[str]]]] = {
     -32700: (frozenset({"parse"}), frozenset()),
     -32600: (frozenset({"invalid_request", "logged_in"}), frozenset()),
     -32601: (frozenset({"method_unknown"}), frozenset()),
-    -32602: (frozenset({"invalid_params"}), frozenset({"field"})),
+    -32602: (frozenset({"invalid_params", "client_order_id_used"}), frozenset({"field"})),
     -32603: (frozenset({"key_files"}), frozenset()),
     -32001: (frozenset({"login_required"}), frozenset()),
     -32002: (frozenset({"permission"}), frozenset()),
@@ -127,7 +147,9 @@ OVERLOADED: Final = -32009
 SHUTTING_DOWN: Final = -32008
 DEADLINE_PASSED: Final = 1006
 ORDER_UNKNOWN: Final = 1301
+POOL_UNKNOWN: Final = 1306
 FUNDS_INSUFFICIENT: Final = 1405
+BUDGET_NOT_COVERED: Final = 1409
 BALANCE_INSUFFICIENT: Final = 1503
 
 
@@ -285,6 +307,10 @@ def _price(value: Any, terms: Terms | None) -> bool:
     return terms.tick.parse(value) is not None
 
 
+def _signed_price(value: Any, terms: Terms | None) -> bool:
+    return _price(value[1:] if type(value) is str and value[:1] == "-" else value, terms)
+
+
 def _qty(value: Any, terms: Terms | None) -> bool:
     if terms is None:
         return type(value) is str and DECIMAL.fullmatch(value) is not None
@@ -319,6 +345,7 @@ KINDS: Final[dict[str, Callable[[Any, Terms | None], bool]]] = {
     "m": _money,
     "M": _signed_money,
     "p": _price,
+    "P": _signed_price,
     "q": _qty,
     "Q": _signed_qty,
     "d": _digits,
@@ -326,7 +353,7 @@ KINDS: Final[dict[str, Callable[[Any, Terms | None], bool]]] = {
     "o": _dict,
     "h": _hex64,
 }
-NUMBERS: Final = frozenset("imMpqQdj")
+NUMBERS: Final = frozenset("imMpPqQdj")
 """Kinds whose breach is one of the promise about numbers."""
 
 
@@ -362,7 +389,38 @@ MARKET_INFO: Final = _shape(
 )
 """Of the dated markets that the simulation has."""
 
+LIVE_MARKET_INFO: Final = _shape(
+    "market:s kind:live algorithm:s state:open|cancel_only|halted|closed speed_unit:s tick_size:s lot_size:s price_min:p "
+    "price_max:p speed_min:q speed_max:q budget_min:m pricing:pay_as_bid|uniform buyer_fee_bps:i seller_fee_bps:i "
+    "placing_fee:m decrease_interval_s:i decrease_step:?p lock_ms:i life_s:i slack_s:i grace_s:i idle_s:i"
+)
+LIVE_HEAD: Final = "order_id:i client_order_id:s market:s "
+POOL: Final = "pool_id:i name:s algorithm:s url:s worker:s password:s"
+PEGGED: Final = "url:s worker:s peg:none|top|marginal|index offset:P floor:?p expires_us:i ts_us:i"
+ENDED_BID: Final = "spent:m returned:m"
+
 RESULTS: Final[dict[str, Shape]] = {
+    "LiveMarketInfo": LIVE_MARKET_INFO,
+    "IndexResult": _shape("market:s price:?p"),
+    "BidResult": _shape(LIVE_HEAD + "status:open|stopped|ended price:p cap:p limit:?q assigned:q ts_us:i repeat:b"),
+    "AskResult": _shape(LIVE_HEAD + "status:open|ended price:p speed:q assigned:q ts_us:i repeat:b"),
+    "RefillResult": _shape(LIVE_HEAD + "refill_id:s amount:m left:m balance:m held:m repeat:b"),
+    "LiveOrdersResult": _shape("bids:l asks:l"),
+    "BidView": _shape(
+        LIVE_HEAD + f"status:open|stopped price:p cap:p limit:?q assigned:q budget:m spent:m left:m {PEGGED}"
+    ),
+    "AskView": _shape(LIVE_HEAD + "price:p speed:q assigned:q expires_us:i ts_us:i"),
+    "FlowView": _shape(
+        "flow_id:i market:s role:seller|buyer|meter state:running|closing order_id:i price:p speed:q hashrate:d hashes:d "
+        "paid_hashes:d cost:m fee:m url:s worker:s started_us:i ended_us:i"
+    ),
+    "FlowResult": _shape("flow_id:i market:s hashes:d paid_hashes:d cost:m final:b"),
+    "FlowStartView": _shape("flow_id:i price:p speed:q ts_us:i"),
+    "LiveBookView": _shape("state:open|cancel_only|halted|closed|settled assigned:q marginal:?p bids:l asks:l checksum:i"),
+    "EstimateResult": _shape("market:s price:p limit:?q assigned:q cost_per_day:m lasts_s:?i marginal:?p full_price:?p"),
+    "PoolView": _shape(POOL),
+    "PoolResult": _shape("pool_id:i"),
+    "CancelBidResult": _shape(LIVE_HEAD + f"canceled_qty:q filled_qty:q {ENDED_BID}"),
     "TimeResult": _shape("ts_us:i"),
     "InfoResult": _shape(
         "server:hashpit version:s epoch:s ts_us:i heartbeat_ms:i idle_ms:i frame_bytes_max:i batch_max:i "
@@ -435,6 +493,26 @@ EVENTS: Final[dict[str, Shape]] = {
         f"event:delivery_settled {DELIVERY} role:seller|buyer contracted_hashes:d delivered_hashes:d breach:b paid:m refund:m "
         f"compensation:m bond_released:m uncovered:m{MONEY_AFTER}"
     ),
+    "bid_placed": _shape(f"event:bid_placed {LIVE_HEAD}price:p cap:p limit:?q budget:m {PEGGED} placing_fee:m{MONEY_AFTER}"),
+    "bid_amended": _shape(
+        f"event:bid_amended {LIVE_HEAD}old_price:p price:p cap:p limit:?q url:s worker:s cause:bid_amended|bid_repriced"
+    ),
+    "bid_stopped": _shape(f"event:bid_stopped {LIVE_HEAD}left:m"),
+    "bid_resumed": _shape(f"event:bid_resumed {LIVE_HEAD}price:p left:m"),
+    "bid_refilled": _shape(f"event:bid_refilled {LIVE_HEAD}refill_id:s amount:m left:m{MONEY_AFTER}"),
+    "bid_ended": _shape(f"event:bid_ended {LIVE_HEAD}reason:{'|'.join(sorted(END_REASONS))} budget:m {ENDED_BID}{MONEY_AFTER}"),
+    "ask_placed": _shape(f"event:ask_placed {LIVE_HEAD}price:p speed:q expires_us:i ts_us:i{MONEY_AFTER}"),
+    "ask_amended": _shape(f"event:ask_amended {LIVE_HEAD}old_price:p price:p old_speed:q speed:q"),
+    "ask_ended": _shape(f"event:ask_ended {LIVE_HEAD}reason:{'|'.join(sorted(END_REASONS))}"),
+    "flow_changed": _shape(
+        "event:flow_changed flow_id:i market:s role:seller|buyer change:started|resized|ended|redirected order_id:i "
+        f"old_speed:q speed:q price:p cause:{'|'.join(sorted(FLOW_CAUSES))} url:s worker:s ts_us:i"
+    ),
+    "flow_paid": _shape(
+        f"event:flow_paid flow_id:i market:s role:seller|buyer order_id:i hashes:d paid_hashes:d cost:m fee:m final:b{MONEY_AFTER}"
+    ),
+    "pool_saved": _shape(f"event:pool_saved {POOL}"),
+    "pool_deleted": _shape("event:pool_deleted pool_id:i"),
 }
 ASSIGNED_ROLE: Final = {"seller": _shape("proceeds:m bond:m"), "buyer": _shape("cost:m")}
 
@@ -443,6 +521,9 @@ STATUS_EVENTS: Final[dict[str, Shape]] = {
     "market_state": _shape("event:market_state market:s state:open|cancel_only|halted|closed|settled"),
     "server": _shape("event:server state:open|stopping"),
 }
+LIVE_TICKER: Final = _shape(
+    "kind:live market:s bid:?p ask:?p marginal:?p assigned:q offered:q paying_price:?p paying_price_day:?p index_price:?p"
+)
 TICKER: Final = _shape("kind:dated market:s bid:?p bid_qty:?q ask:?p ask_qty:?q last:?p volume:q high:?p low:?p trades:i")
 HELLO: Final = _shape(
     "server:hashpit version:s epoch:s connection:s challenge:h ts_us:i frame_bytes_max:i heartbeat_ms:i idle_ms:i"
@@ -492,6 +573,9 @@ CHECK_EVENTS: Final = {name: Checker(shape) for name, shape in EVENTS.items()}
 CHECK_ASSIGNED: Final = {role: Checker({**EVENTS["delivery_assigned"], **more}) for role, more in ASSIGNED_ROLE.items()}
 CHECK_STATUS: Final = {name: Checker(shape) for name, shape in STATUS_EVENTS.items()}
 CHECK_TICKER: Final = Checker(TICKER)
+CHECK_LIVE_TICKER: Final = Checker(LIVE_TICKER)
+CHECK_BOUGHT: Final = Checker({**EVENTS["flow_paid"], **_shape("released:m")})
+"""``flow_paid`` of a buyer."""
 CHECK_HELLO: Final = Checker(HELLO)
 CHECK_SUBSCRIPTION: Final = Checker(SUBSCRIPTION)
 CHECK_ACCOUNT_SNAPSHOT: Final = Checker(ACCOUNT_SNAPSHOT)

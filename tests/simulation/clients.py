@@ -13,15 +13,16 @@ from msgspec.structs import replace
 
 from gateway import wire
 from gateway.scale import MONEY, Scale
-from gateway.wire import Error, ErrorCode, MarketInfo
+from gateway.wire import Error, ErrorCode, LiveMarketInfo, MarketInfo
 from hashpit.keys import Key
 from tests.simulation.coverage import Coverage
 from tests.simulation.line import Line
+from tests.simulation.live import LiveTrader
 from tests.simulation.network import Network
 from tests.simulation.swarm import Plan
 from tests.simulation.world import MS_NS, World
 
-COMMANDS: Final = ("place", "withdraw", "deposit")
+COMMANDS: Final = ("place", "withdraw", "deposit", "live.place_bid", "live.place_ask", "live.refill")
 """Commands that are safe to send again: they carry a name of their own."""
 UNSURE_MAX: Final = 200
 NAP_TURN_NS: Final = 2_000 * MS_NS
@@ -35,6 +36,7 @@ class Board:
 
     def __init__(self) -> None:
         self.markets: dict[str, MarketInfo] = {}
+        self.live: dict[str, LiveMarketInfo] = {}
         self.mids: dict[str, int] = {}
         self.scales: dict[str, tuple[Scale, Scale]] = {}
         self.asleep_until_ns = 0
@@ -160,19 +162,22 @@ class Client:
 
 def named(params: Struct) -> bool:
     """Whether a command carries the name that makes repeating it harmless."""
-    return bool(getattr(params, "client_order_id", None) or getattr(params, "transfer_id", None))
+    return any(getattr(params, name, None) for name in ("client_order_id", "transfer_id", "refill_id"))
 
 
 class Reader(Client):
     """Follows public channels without logging in."""
 
     def act(self, line: Line) -> None:
-        if self.board.markets and self.rng.random() < 0.2:
+        if (self.board.markets or self.board.live) and self.rng.random() < 0.2:
             line.subscribe(self.any_channel())
         elif self.rng.random() < 0.05 and line.channels:
             line.unsubscribe(self.rng.choice(line.channels))
 
     def any_channel(self) -> str:
+        if self.board.live and (not self.board.markets or self.rng.random() < self.plan.live_share):
+            live = self.rng.choice([*self.board.live])
+            return self.rng.choice((f"live.{live}", f"live.{live}", f"flows.{live}", f"ticker.{live}"))
         market = self.rng.choice([*self.board.markets])
         return self.rng.choice((f"book.{market}", f"book.{market}.100ms", f"trades.{market}", f"ticker.{market}", "status"))
 
@@ -206,6 +211,7 @@ class Bot(Reader):
             "destination": (self.destination, 3),
         }
         self._actions += [action for name, action in habits.items() if name in self.plan.habits]
+        self.live = LiveTrader(self)
         self._functions = [function for function, _ in self._actions]
         self._weights = [weight for _, weight in self._actions]
 
@@ -244,6 +250,9 @@ class Bot(Reader):
             self.ask(line, *self.unsure.popleft())
             return
         if self.does("idle", 0.2):
+            return
+        if self.plan.live_markets and self.rng.random() < self.plan.live_share:
+            self.live.act(line)
             return
         self.rng.choices(self._functions, self._weights)[0](line)
 
@@ -426,7 +435,7 @@ class Bot(Reader):
     def feeds(self, line: Line) -> None:
         if line.channels and self.rng.random() < 0.3:
             line.unsubscribe(self.rng.choice(line.channels))
-        elif self.board.markets:
+        elif self.board.markets or self.board.live:
             channels = dict.fromkeys(self.any_channel() for _ in range(self.rng.randrange(1, 4)))
             if self.does("wrong values", 0.1):
                 self.ask(line, "subscribe", wire.SubscribeParams([*channels, "book.NONE"]))
@@ -488,6 +497,9 @@ class Bot(Reader):
     def account_message(self, message: wire.ChannelMessage) -> None:
         """Forget orders that are told to be over."""
         data = message.data
+        if type(data).__name__ in ("BidEnded", "AskEnded"):
+            self.live.open.pop(data.order_id, None)
+            return
         gone = type(data).__name__ == "Canceled" or getattr(data, "remaining_qty", "1").strip("0.") == ""
         if gone:
             self.open.pop(data.order_id, None)

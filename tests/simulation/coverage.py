@@ -68,7 +68,7 @@ def required() -> Iterator[tuple[str, str]]:
     yield from (("method", name) for name in METHODS)
     yield from (("error", name) for name in vars(ErrorCode) if name.isupper())
     yield from (("close", name) for name in vars(Close) if name.isupper())
-    yield from (("channel", name) for name in ("account", "book", "book.100ms", "trades", "ticker", "status"))
+    yield from (("channel", name) for name in ("account", "book", "book.100ms", "trades", "ticker", "live", "flows", "status"))
     yield from (("fault", name) for name in FAULTS)
 
 

@@ -14,6 +14,7 @@ from hashpit.keys import Key
 from hashpit.messages import MarketListed, MarketStateChanged, StatusSnapshot
 from tests.simulation.clients import AGAIN, Bot, Client
 from tests.simulation.line import Line
+from tests.simulation.live import LiveOperator, is_live
 from tests.simulation.world import MS_NS, SECOND_NS
 
 MINUTE_US: Final = 60_000_000
@@ -38,6 +39,7 @@ class Operator(Client):
         self._busy = False
         self._number = 0
         self._last_delivery = 0
+        self.live = LiveOperator(self)
         self._turn_ns = min(self.plan.pace_ns, 100 * MS_NS)
 
     def begin(self, key: Key, bots: list[Bot]) -> None:
@@ -107,17 +109,24 @@ class Operator(Client):
         match data:
             case StatusSnapshot():
                 self.board.markets.clear()
+                self.board.live = {info.market: info for info in data.markets if is_live(info) and info.state != "closed"}
                 for info in data.markets:
                     if isinstance(info, MarketInfo) and info.state != "closed":
                         self.board.learn(info)
             case MarketListed():
                 if isinstance(data.terms, MarketInfo):
                     self.board.learn(data.terms)
+                else:
+                    self.board.live[data.market] = data.terms
             case MarketStateChanged():
                 if data.state in ("closed", "settled") and self.rng.random() < 0.9:
                     self.board.markets.pop(data.market, None)
+                if data.state in ("closed", "settled"):
+                    self.board.live.pop(data.market, None)
 
     def act(self, line: Line) -> None:
+        if self.plan.live_markets and self.accounts and self.live.rng.random() < 0.3:
+            self.live.act(line)
         if not self._script(line) and self.rng.random() < 0.2:
             if self.plan.naps and self.rng.random() < 0.2:
                 self.board.asleep_until_ns = self.world.now_ns + self.rng.choice((10, 30, 70)) * SECOND_NS

@@ -12,6 +12,7 @@ import structlog
 from engine.accounts import Account
 from engine.core import Engine
 from engine.invariants import check, money
+from engine.markets.live import NO_LIMIT, Ask, Bid, LiveMarket
 from engine.snapshot import state_hash
 from gateway import auth
 from gateway.auth import StoredKey
@@ -223,7 +224,8 @@ def truth(host: Host, engine: Engine) -> Any:
             for order in account.orders.values()
         }
         positions = {symbol: (held.qty, held.basis, held.bond) for symbol, held in account.positions.items()}
-        return EndAccount(account.balance, account.held, account.event_seq, orders, positions)
+        live = {order_id: live_order(order) for order_id, order in account.live.items()}
+        return EndAccount(account.balance, account.held, account.event_seq, orders, positions, live)
 
     return View(
         accounts={number: end(account) for number, account in engine.accounts.items()},
@@ -234,7 +236,31 @@ def truth(host: Host, engine: Engine) -> Any:
         deposited_msat=engine.deposited,
         ts_us=engine.ts_ns // 1_000,
         book=lambda market, seq: host.books.get((market, seq)),
+        live={symbol: live_levels(market) for symbol, market in engine.live.markets.items()},
     )
+
+
+def live_order(order: Any) -> dict[str, Any]:
+    """A bid or ask as its view shows it, in numbers."""
+    shown = {name: getattr(order, name) for name in ("order_id", "client_order_id", "market", "price", "assigned")}
+    if isinstance(order, Ask):
+        return shown | {"speed": order.remaining}
+    size = None if order.remaining == NO_LIMIT else order.remaining
+    shown |= {"status": "stopped" if order.stopped else "open", "cap": order.cap, "limit": size, "budget": order.budget}
+    return shown | {"spent": order.spent, "left": order.escrow, "url": order.url, "worker": order.worker}
+
+
+def live_levels(market: LiveMarket) -> tuple[dict[int, Any], dict[int, Any]]:
+    """Both sides of a live market: price to limit or speed, null for none, and what is assigned."""
+    sides: tuple[dict[int, Any], dict[int, Any]] = ({}, {})
+    for order in market.orders.values():
+        if isinstance(order, Bid) and order.stopped:
+            continue
+        side = sides[0 if isinstance(order, Bid) else 1]
+        size, assigned = side.get(order.price, (0, 0))
+        unlimited = size is None or order.remaining == NO_LIMIT
+        side[order.price] = (None if unlimited else size + order.remaining, assigned + order.assigned)
+    return sides
 
 
 def make_auditor(plan: Plan) -> Any:

@@ -7,6 +7,8 @@ things off and the others up, and shrinks some limits until they are met all the
 import random
 from typing import Final
 
+from msgspec.structs import replace
+
 from engine.limits import MONEY_MAX_MSAT, SECOND_NS, Limits
 from gateway.channels.account import FactLimits
 from gateway.config import Bucket, Config, Listing, RateConfig, ServerConfig, SessionConfig, TermsConfig
@@ -127,6 +129,7 @@ class Plan:
         self.limits = self._limits(rng)
         self.config = self._config(rng)
         self._gateway(rng)
+        self._live(rng)
 
     @staticmethod
     def _some(rng: random.Random, names: tuple[str, ...], share: float) -> list[str]:
@@ -193,6 +196,29 @@ class Plan:
         self.ip_logins = IP_LOGINS if rng.random() < 0.7 else Bucket(per_second=1, burst=8)
         self.key_failures = KEY_FAILURES if rng.random() < 0.7 else Bucket(per_second=1, burst=2)
         self.budgets_idle_max = rng.choice((1_000, 2))
+
+    def _live(self, rng: random.Random) -> None:
+        """Drawn last, so that everything before is what it would be without live markets."""
+        self.live_markets = rng.choice((0, 0, 0, 1, 1, 2))
+        self.live_share = rng.choice((0.3, 0.6, 0.95))
+        """How much of what bots do they do in live markets."""
+        self.live_speed = rng.choice((2, 50, 2_000))
+        """Lots by which speeds and limits differ."""
+
+        def small(normal: int, *others: int) -> int:
+            return rng.choice(others) if rng.random() < 0.15 else normal
+
+        if not self.live_markets:
+            return
+        self.limits = replace(
+            self.limits,
+            live_orders_per_account_max=small(1_000, 2, 6),
+            live_orders_max=small(200_000, 3, 12),
+            pegs_max=small(256, 1, 3),
+            flows_max=small(1_000_000, 4, 10),
+            flows_per_account_max=small(10_000, 2, 5),
+            pools_per_account_max=small(100, 1, 2),
+        )
 
     # --------------------------------------------------------------------------------------------------------- in a run
 
