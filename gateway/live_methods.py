@@ -87,6 +87,9 @@ AS_IT_IS: Final = -1
 PEGS: Final = {name: member for member, name in wire.PEG.items()}
 PRICINGS: Final = {name: member for member, name in wire.PRICING.items()}
 
+JSON_INT_MAX: Final = 2**53 - 1
+"""The largest whole number that every JSON reader keeps; no budget needs to be told to last longer."""
+
 Role = Literal["seller", "buyer", "meter"]
 
 
@@ -477,7 +480,7 @@ def estimate(call: Call, params: wire.EstimateParams) -> None:
         limit=limit_text(limit, terms),
         assigned=terms.qty.format(speed),
         cost_per_day=MONEY.format(cost),
-        lasts_s=budget * DAY_SECONDS // cost if budget and cost else None,
+        lasts_s=min(budget * DAY_SECONDS // cost, JSON_INT_MAX) if budget and cost else None,
         marginal=or_null(terms.price, market.marginal),
         full_price=or_null(terms.price, full),
     )

@@ -475,6 +475,8 @@ class LiveReplay:
         moved = -row["cost"] - row["fee"]
         following = self.replay.told.events.get(self.replay.seq + 1)
         data = following["data"] if following is not None else {}
+        if following is None and (row["flow_id"], "seller") in self.flows:
+            return (msat(row["balance"]) or 0) - int(self.replay.balance)  # what it sold for is told to nobody
         if data.get("event") == "flow_paid" and (data["flow_id"], data["role"]) == (row["flow_id"], "seller"):
             self._sold = row["flow_id"], self.replay.seq + 1
             moved += (msat(data["cost"]) or 0) - (msat(data["fee"]) or 0)
