@@ -169,7 +169,15 @@ class Auditor(Answers):
         for told in self.told.values():
             told.clock_stepped = self.clock_stepped
         history = History(
-            self.told, self.terms, self.public, self._index_prices, self._listed_again, self._find, self.unchecked, self.live_terms, self.flow_starts
+            self.told,
+            self.terms,
+            self.public,
+            self._index_prices,
+            self._listed_again,
+            self._find,
+            self.unchecked,
+            self.live_terms,
+            self.flow_starts,
         )
         history.run(view)
 

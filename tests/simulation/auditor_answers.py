@@ -343,7 +343,11 @@ class Answers(Channels):
         if key is None:
             return
         full = self._names[key[0]] + OPENING_NAMES >= self.setup.client_order_ids_max
-        if code in NOT_REMEMBERED | {POOL_UNKNOWN} or (code == DEADLINE_PASSED and full) or (code == MARKET_UNKNOWN and not data.get("repeat")):
+        if (
+            code in NOT_REMEMBERED | {POOL_UNKNOWN}
+            or (code == DEADLINE_PASSED and full)
+            or (code == MARKET_UNKNOWN and not data.get("repeat"))
+        ):
             return
         # The field is checked above; a repeat by another method may call it otherwise.
         content = {"code": code, **{key: value for key, value in data.items() if key not in ("repeat", "field")}}

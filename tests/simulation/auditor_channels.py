@@ -21,7 +21,6 @@ from tests.simulation.auditor_wire import (
     REFUSALS,
 )
 
-
 OWN_FIELD_NAMES: Final = {"qty": ("limit", "speed"), "budget": ("amount",), "client_order_id": ("refill_id",)}
 """What commands of live markets call the field of a refusal."""
 SNAPSHOT_ROWS: Final = {
@@ -373,7 +372,9 @@ class Channels(State):
     def _rejected_event(self, connection: Connection, data: dict[str, Any]) -> None:
         row = REFUSALS.get(data["code"])
         self.counts[f"rejected {data['code']}"] += 1
-        fields = {row.field, "transfer_id", "client_order_id", *OWN_FIELD_NAMES.get(row.field, ())} if row is not None else set()
+        fields = (
+            {row.field, "transfer_id", "client_order_id", *OWN_FIELD_NAMES.get(row.field, ())} if row is not None else set()
+        )
         if row is None or data["reason"] != row.reason or data["field"] not in fields:
             self._say(connection, "error", f"a documented refusal, came {data!r:.160}")
 

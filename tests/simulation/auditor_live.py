@@ -185,8 +185,21 @@ BID_FIELDS: Final = ("order_id", "client_order_id", "market", "price", "cap", "l
 BID_TERMS: Final = ("peg", "offset", "floor", "expires_us", "ts_us")
 ASK_FIELDS: Final = ("order_id", "client_order_id", "market", "price", "speed", "expires_us", "ts_us")
 LIVE_EVENTS: Final = frozenset(
-    "bid_placed bid_amended bid_stopped bid_resumed bid_refilled bid_ended ask_placed ask_amended ask_ended flow_changed "
-    "flow_paid pool_saved pool_deleted".split()
+    [
+        "bid_placed",
+        "bid_amended",
+        "bid_stopped",
+        "bid_resumed",
+        "bid_refilled",
+        "bid_ended",
+        "ask_placed",
+        "ask_amended",
+        "ask_ended",
+        "flow_changed",
+        "flow_paid",
+        "pool_saved",
+        "pool_deleted",
+    ]
 )
 LIVE_ORDER_EVENTS: Final = LIVE_EVENTS - {"pool_saved", "pool_deleted"}
 
@@ -534,7 +547,7 @@ class LiveReplay:
             report("snapshot", f"{where}: pools {self.pools}, came {data['pools']}")
 
     def flow_differs(self, row: Row, known: Row) -> Row:
-        """What of a flow's view is not as known. A seller is not told when the price moves; nobody what an ended flow's pool is."""
+        """What of a flow's view is not as known. A seller is not told when the price moves, nobody an ended flow's pool."""
         skipped = {"hashrate", "price"}
         if known["state"] == "closing":
             skipped |= {"url", "worker"}
@@ -548,7 +561,7 @@ def differs(row: Row, known: Row) -> Row:
 
 def may_be_done(flow: LiveFlow) -> bool:
     """Whether a flow that ended may have had nothing left to be paid: then no event tells that it is done with."""
-    return flow.view["state"] == "closing" and flow.view["ended_us"] - flow.heard_us <= 1
+    return bool(flow.view["state"] == "closing") and flow.view["ended_us"] - flow.heard_us <= 1
 
 
 def was_so(row: Row, states: Iterable[State], floor: int, wrong: Callable[[Row, Row], Row]) -> bool:
@@ -574,10 +587,14 @@ def check_flows(replays: Iterable[LiveReplay], starts: Mapping[int, Row], find: 
             unchecked["flow: only one side was told"] += 1
             continue
         one, other = both.values()
-        for own, told in ((one.speeds, other.speeds), (one.payments, other.payments)):
-            size = min(len(own), len(told))  # the last may be told to one of them only, who read on
-            if own[:size] != told[:size]:
-                find("flow", f"flow {flow_id} is one for both sides, came {own[:size]} and {told[:size]}")
+        _alike(flow_id, one.speeds, other.speeds, find)
+        _alike(flow_id, one.payments, other.payments, find)
+
+
+def _alike(flow_id: int, one: list[Any], other: list[Any], find: Find) -> None:
+    size = min(len(one), len(other))  # the last may be told to one of them only, who read on
+    if one[:size] != other[:size]:
+        find("flow", f"flow {flow_id} is one for both sides, came {one[:size]} and {other[:size]}")
 
 
 # ------------------------------------------------------------------------------------------------------------- the end
@@ -628,7 +645,7 @@ def judge_live_answer(replay: LiveReplay, method: str, result: Row, where: str, 
             find("once", f"{where}: an order as it was placed {order.placed}, came {result}")
         if differs({name: row[name] for name in ("client_order_id", "market")}, order.view):
             find("life", f"{where}: order {result['order_id']} with its market and name, came {result}")
-    elif whole and not result["status"] == "ended":
+    elif whole and result["status"] != "ended":
         names = ("price", "cap", "limit") if order.is_bid else ("price", "speed")
         told = {name: row[name] for name in names}
         if not any(not differs(told, state) for _, state in order.states):

@@ -406,9 +406,7 @@ RESULTS: Final[dict[str, Shape]] = {
     "AskResult": _shape(LIVE_HEAD + "status:open|ended price:p speed:q assigned:q ts_us:i repeat:b"),
     "RefillResult": _shape(LIVE_HEAD + "refill_id:s amount:m left:m balance:m held:m repeat:b"),
     "LiveOrdersResult": _shape("bids:l asks:l"),
-    "BidView": _shape(
-        LIVE_HEAD + f"status:open|stopped price:p cap:p limit:?q assigned:q budget:m spent:m left:m {PEGGED}"
-    ),
+    "BidView": _shape(LIVE_HEAD + f"status:open|stopped price:p cap:p limit:?q assigned:q budget:m spent:m left:m {PEGGED}"),
     "AskView": _shape(LIVE_HEAD + "price:p speed:q assigned:q expires_us:i ts_us:i"),
     "FlowView": _shape(
         "flow_id:i market:s role:seller|buyer|meter state:running|closing order_id:i price:p speed:q hashrate:d hashes:d "
@@ -509,7 +507,8 @@ EVENTS: Final[dict[str, Shape]] = {
         f"old_speed:q speed:q price:p cause:{'|'.join(sorted(FLOW_CAUSES))} url:s worker:s ts_us:i"
     ),
     "flow_paid": _shape(
-        f"event:flow_paid flow_id:i market:s role:seller|buyer order_id:i hashes:d paid_hashes:d cost:m fee:m final:b{MONEY_AFTER}"
+        "event:flow_paid flow_id:i market:s role:seller|buyer order_id:i hashes:d paid_hashes:d cost:m fee:m "
+        f"final:b{MONEY_AFTER}"
     ),
     "pool_saved": _shape(f"event:pool_saved {POOL}"),
     "pool_deleted": _shape("event:pool_deleted pool_id:i"),

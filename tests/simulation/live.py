@@ -165,7 +165,7 @@ class LiveTrader:
             bid = None
         known = [order_id for order_id, order in self.open.items() if bid in (None, order[1])]
         if not known or self._wrong(0.03):
-            return rng.choice(((rng.randrange(1, 1_000), None), (None, f"l-{self.bot.name}-{rng.randrange(1, 100)}"))) + ("",)
+            return (*rng.choice(((rng.randrange(1, 1000), None), (None, f"l-{self.bot.name}-{rng.randrange(1, 100)}"))), "")
         order_id = rng.choice(known)
         market, _, name = self.open[order_id]
         return (None, name, market) if name and rng.random() < 0.5 else (order_id, None, market)
@@ -218,11 +218,12 @@ class LiveTrader:
 
     def pool(self, line: Line) -> None:
         rng = self.rng
+        number: int | None
         if self.pools and rng.random() < 0.3:
-            number = rng.choice(self.pools)
+            gone = rng.choice(self.pools)
             if not self._wrong(0.3):
-                self.pools.remove(number)
-            self.bot.ask(line, "pool.delete", wire.PoolParams(number))
+                self.pools.remove(gone)
+            self.bot.ask(line, "pool.delete", wire.PoolParams(gone))
             return
         number = rng.choice(self.pools) if self.pools and rng.random() < 0.3 else None
         if self._wrong(0.1):
@@ -342,6 +343,6 @@ class LiveOperator:
         return wire.ReportFlowParams(flow.flow_id, str(due), rng.random() < (0.4 if flow.ended_us else 0.05))
 
 
-def is_live(info: Any) -> bool:
-    """Whether these are a live market's terms."""
-    return isinstance(info, LiveMarketInfo)
+def live_ones(markets: list[Any]) -> list[LiveMarketInfo]:
+    """Terms of the live markets among them."""
+    return [info for info in markets if isinstance(info, LiveMarketInfo)]

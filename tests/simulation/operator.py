@@ -14,7 +14,7 @@ from hashpit.keys import Key
 from hashpit.messages import MarketListed, MarketStateChanged, StatusSnapshot
 from tests.simulation.clients import AGAIN, Bot, Client
 from tests.simulation.line import Line
-from tests.simulation.live import LiveOperator, is_live
+from tests.simulation.live import LiveOperator, live_ones
 from tests.simulation.world import MS_NS, SECOND_NS
 
 MINUTE_US: Final = 60_000_000
@@ -109,7 +109,7 @@ class Operator(Client):
         match data:
             case StatusSnapshot():
                 self.board.markets.clear()
-                self.board.live = {info.market: info for info in data.markets if is_live(info) and info.state != "closed"}
+                self.board.live = {info.market: info for info in live_ones(data.markets) if info.state != "closed"}
                 for info in data.markets:
                     if isinstance(info, MarketInfo) and info.state != "closed":
                         self.board.learn(info)

@@ -1186,6 +1186,21 @@ UNWATCHED: Final = {
     "hello": "version connection ts_us",
     "answer login": "account permissions",
     "account snapshot": "ts_us name",
+    # Terms of a market that bound nothing on this day; reads that nothing else tells of.
+    "answer": "algorithm speed_unit price_min price_max qty_max band_bps tolerance_bps reference_price gate_us period_end_us "
+    "settle_us name market deliveries trade_id",
+    # When it was told, within the times of its neighbours.
+    "account event balance": "ts_us",
+    "account event canceled": "ts_us",
+    "account event delivery_assigned": "ts_us delivery_id period_start_us period_end_us url worker",
+    "account event delivery_settled": "ts_us delivery_id market",
+    "account event rejected": "ts_us message order_id client_order_id market",
+    "account event accepted": "reduce_only",
+    "book snapshot": "ts_us",
+    "trades snapshot": "ts_us",
+    "book delta": "ts_us seq",
+    "trades event": "seq ts_us",
+    "error": "message",
     # One more than before is what time may have brought.
     "budget": "orders cancels requests",
 }

@@ -129,10 +129,8 @@ def _trade(s: Script) -> None:
     more = {"peg": "none", "offset": price(0), "floor": None, "expires_us": s.ts_us + 864_000_000_000, "ts_us": s.ts_us}
     params = {"price": "0.0005", "budget": "0.001", "limit": "1", "client_order_id": "b-1", **POOL}
     s.call(TAKER, "b-1", "live.place_bid", market=LIVE, **params)
-    s.event(
-        *(TAKER, "b-1", "bid_placed"),
-        **{**BID, **told, **POOL, **more, "budget": money(BUDGET), "placing_fee": money(0), **_after(BTC, BUDGET)},
-    )
+    placed: dict[str, Any] = {**BID, **told, **POOL, **more, "budget": money(BUDGET), "placing_fee": money(0)}
+    s.event(TAKER, "b-1", "bid_placed", **placed, **_after(BTC, BUDGET))
     _flow(s, TAKER, "bought", "started", 0, 1_000, "bid_placed")
     _flow(s, MAKER, "sold", "started", 0, 1_000, "bid_placed")
     bids, asks = [[price(50_000), lots(1_000), lots(1_000)]], [[price(45_000), lots(2_000), lots(1_000)]]
