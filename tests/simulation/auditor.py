@@ -37,7 +37,8 @@ made it. By promise (the numbers are those of ARCHITECTURE's table, from 1):
 ``balance``    balance, held, position and realized follow from the event before, by the rules of clearing and holds
 ``halves``     both halves of a trade and the public one: price, quantity, time, sides; fees
 ``flow``       a flow starts once, changes from the speed that it had, and flows for no order that has ended; at most an
-               order's limit or speed flows; both sides and the public are told the same; no more work is paid than proven
+               order's limit or speed flows; both sides and the public are told the same; no more work is paid than was
+               proven, nor than was assigned over time
 ``delivery``   shares of positions; what is paid, refunded, compensated and released
 ``conserved``  balances, contracts and deliveries are deposits less withdrawals; positions add up to zero; the fee account
                has the fills' fees

@@ -6,14 +6,17 @@ ticks, lots and msat, so that views, events and states compare field by field.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any, Final
 from zlib import crc32
 
 from tests.simulation.auditor_books import Find
-from tests.simulation.auditor_wire import Step, msat
+from tests.simulation.auditor_wire import MSAT_DECIMALS, Step, msat
 
 CHECKSUM_LEVELS: Final = 10
+PREFIXES: Final = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
+DAY_SECONDS: Final = 86_400
 NO_LIMIT: Final = 1 << 62
 """A limit that is null, where limits are compared."""
 
@@ -45,6 +48,17 @@ class LiveTerms:
         self.buyer_fee_bps: int = info["buyer_fee_bps"]
         self.seller_fee_bps: int = info["seller_fee_bps"]
         self.life_us: int = info["life_s"] * 1_000_000
+        self.pays_as_bid: bool = info["pricing"] == "pay_as_bid"
+        unit = PREFIXES.get(info["speed_unit"][:1], 0) if info["speed_unit"].endswith("H/s") else 0
+        self.lot_hashrate = self.lot.unit * unit // 10**self.lot.decimals
+        """Hashes per second of one lot; 0 when the unit does not say."""
+        scale = MSAT_DECIMALS - self.tick.decimals - self.lot.decimals
+        self.tick_lot_msat = Fraction(self.tick.unit * self.lot.unit) * Fraction(10) ** scale
+        """What one lot costs in a day at a price of one tick."""
+
+    def cost(self, price: int, hashes: int) -> Fraction:
+        """msat of so much work at a price, without rounding."""
+        return price * hashes * self.tick_lot_msat / (self.lot_hashrate * DAY_SECONDS)
 
     def numbers(self, row: Mapping[str, Any]) -> Row:
         """A view or event with whole ticks, lots, msat and hashes for its texts."""
@@ -176,9 +190,19 @@ class LiveFlow:
         """When its speed changed, and to what."""
         self.whole = True
         """Whether it is known from its start."""
+        self.low = self.high = view["price"]
+        """The lowest and the highest price of its bid while it ran, as a buyer is told."""
+        self.lots_us = 0
+        """Lots that were assigned, times microseconds, until ``since_us``; a microsecond more for each change."""
+        self.since_us: int = view["started_us"]
         self.heard_us: int = view["started_us"]
         """When it started, or was last reported."""
         self.states: list[State] = []
+
+    def passes(self, ts_us: int) -> None:
+        """Time passes at the speed of now."""
+        self.lots_us += self.view["speed"] * (ts_us - self.since_us + 1)
+        self.since_us = ts_us
 
 
 BID_FIELDS: Final = ("order_id", "client_order_id", "market", "price", "cap", "limit", "budget", "url", "worker")
@@ -359,6 +383,9 @@ class LiveReplay:
                 self._find("life", f"{name} changes by itself in price only, and if pegged, came {row}")
             view.update((field, row[field]) for field in ("price", "cap", "limit", "url", "worker"))
             self._in_its_bounds(order)
+            for flow in self.flows.values():
+                if flow.view["order_id"] == view["order_id"] and flow.view["role"] == "buyer":
+                    flow.low, flow.high = min(flow.low, row["price"]), max(flow.high, row["price"])
         elif kind == "ask_amended":
             view["price"], view["speed"] = row["price"], row["speed"]
         elif kind in ("bid_stopped", "bid_resumed"):
@@ -434,6 +461,7 @@ class LiveReplay:
         if (change == "ended") != (not row["speed"]) or (change == "redirected" and row["speed"] != row["old_speed"]):
             self._find("flow", f"{name} ends at no speed, and a redirected one keeps its own, came {row}")
         if flow is not None:
+            flow.passes(row["ts_us"])
             flow.view.update((field, row[field]) for field in ("speed", "price", "url", "worker"))
             flow.speeds.append((row["ts_us"], row["speed"]))
             if change == "ended":
@@ -472,6 +500,8 @@ class LiveReplay:
         view["fee"] += row["fee"]
         view["hashes"], view["paid_hashes"] = row["hashes"], row["paid_hashes"]
         flow.heard_us = replay.ts_us
+        flow.passes(replay.ts_us)
+        self._fair(flow, name)
         flow.payments.append((row["hashes"], row["paid_hashes"], row["cost"], row["final"]))
         bps = [terms.buyer_fee_bps if buys else terms.seller_fee_bps for terms in self.terms[row["market"]]]
         if flow.whole and view["fee"] not in {view["cost"] * one // 10_000 for one in bps}:
@@ -479,6 +509,24 @@ class LiveReplay:
         flow.states.append((replay.seq, dict(view)))
         if row["final"]:
             del self.flows[key]
+
+    def _fair(self, flow: LiveFlow, name: str) -> None:
+        """No more work is paid than what was assigned over time, and none above or below the bid's own price."""
+        view = flow.view
+        listings = self.terms[view["market"]]
+        terms = listings[-1]
+        if not flow.whole or not terms.lot_hashrate:
+            return
+        most = flow.lots_us * terms.lot_hashrate // 1_000_000
+        if view["paid_hashes"] > most:
+            self._find("flow", f"{name}: at most {most} hashes are paid by now, came {view}")
+        if view["role"] == "buyer":
+            high, low = terms.cost(flow.high, view["paid_hashes"]), terms.cost(flow.low, view["paid_hashes"])
+            fixed = all(one.pays_as_bid for one in listings)
+            if view["cost"] > high or (fixed and view["cost"] < int(low) - 1):
+                self._find(
+                    "balance", f"{name}: work at {flow.low} to {flow.high} ticks costs {low} to {high} msat, came {view}"
+                )
 
     def _paid(self, row: Row, buys: bool) -> int:
         """What a report moves; both halves tell the account after the whole report, where one account buys from itself."""
@@ -548,7 +596,8 @@ class LiveReplay:
 
     def flow_differs(self, row: Row, known: Row) -> Row:
         """What of a flow's view is not as known. A seller is not told when the price moves, nobody an ended flow's pool."""
-        skipped = {"hashrate", "price"}
+        skipped = {"price"}
+        known = known | {"hashrate": known["speed"] * self.terms[known["market"]][-1].lot_hashrate}
         if known["state"] == "closing":
             skipped |= {"url", "worker"}
         return {name: value for name, value in differs(self.view(row), known).items() if name not in skipped}

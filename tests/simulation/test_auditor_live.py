@@ -284,3 +284,18 @@ def test_checksum_of_the_documents_live_book() -> None:
     copy = LiveCopy()
     copy.sides = ({50_000: (1_500, 1_500)}, {45_000: (2_000, 1_500)})
     assert copy.checksum() == 3_887_454_932
+
+
+def test_no_more_work_is_paid_than_was_assigned() -> None:
+    """1000 lots are 10^15 hashes per second: in ten seconds 10^16, and a little for times that are told in microseconds."""
+    script = live_day()
+    for label in ("event report bought", "event report sold", "event last bought", "event last sold"):
+        script.data(label).update(hashes=str(10**16 + 10**11), paid_hashes=str(10**16 + 10**11))
+    assert any("hashes are paid by now" in text for text in script.run().findings)
+
+
+def test_work_is_paid_at_the_price_of_the_bid() -> None:
+    script = live_day()
+    script.data("event bought")["price"] = script.data("event sold")["price"] = price(49_900)
+    findings = script.run().findings
+    assert any("work at 49900 to 49900 ticks costs" in text for text in findings)
