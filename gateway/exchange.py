@@ -14,7 +14,8 @@ from typing import Final, Protocol
 
 from engine.commands import Command, Entry, ListMarket
 from engine.core import Engine
-from engine.events import Event
+from engine.events import Event, MarketListed
+from engine.types import MarketSpec
 from gateway import log
 from gateway.auth import Key, KeyStore, KeyStoreError, address_group, new_challenge
 from gateway.channels.base import Terms
@@ -105,8 +106,10 @@ class Exchange:
     def publish(self, entry: Entry, events: list[Event]) -> None:
         """An entry is durable: the projections learn of it. The sequencer's ``on_durable``."""
         if type(entry.command) is ListMarket:
-            # Known from now on, even if nobody asks before it is gone.
-            self.terms(entry.command.spec.symbol)
+            # Known from now on, even if it is gone when somebody asks, or already: the engine is ahead of what is durable.
+            for event in events:
+                if type(event) is MarketListed and self.terms(event.spec.symbol) is None:
+                    self._learn(event.spec.symbol, event.spec)
         self.history.publish(events)
         self.feeds.publish(entry, events)
 
@@ -143,10 +146,13 @@ class Exchange:
         listed = self.engine.markets.get(market)
         if listed is None or (known is not None and known.spec is listed.spec):
             return known
+        return self._learn(market, listed.spec)
+
+    def _learn(self, market: str, spec: MarketSpec) -> Terms:
         if len(self._terms) >= TERMS_MAX:
             settled = next(symbol for symbol in self._terms if symbol not in self.engine.markets)
             del self._terms[settled]
-        terms = self._terms[market] = Terms(listed.spec)
+        terms = self._terms[market] = Terms(spec)
         return terms
 
     def _reload_keys(self) -> None:
