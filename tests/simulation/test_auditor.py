@@ -1083,6 +1083,19 @@ def test_a_hole_is_dark_to_the_end_without_a_snapshot() -> None:
     assert replay.darks == [(told.events[seq - 1]["ts_us"], FOREVER_US)]
 
 
+def test_an_arrival_whose_fills_nobody_was_told_is_no_finding() -> None:
+    """The last event that anybody was told is an acceptance with fills; there are more events, or there are none."""
+    told = good().run().told[101]
+    seq = next(seq for seq, params in told.events.items() if params["data"].get("filled_qty") == "2.500")
+    for later in [number for number in told.events if number > seq]:
+        del told.events[later]
+    told.snapshots = {number: snapshot for number, snapshot in told.snapshots.items() if number < seq}
+    told.max_seq = seq + 1
+    assert _replayed(told)[1] == []
+    told.max_seq = seq
+    assert [text.partition(":")[0] for text in _replayed(told)[1]] == ["life"]
+
+
 def test_a_hole_is_dark_until_the_next_snapshot() -> None:
     told, seq, ts_us = _with_a_hole()
     resting = {**order(12, "m-3", "sell", 50_010, 1_000), "status": "open", "remaining_qty": "1.000", "ts_us": START_US}
