@@ -19,6 +19,7 @@ from tests.simulation import auditor as auditor_module
 from tests.simulation.auditor import Auditor, EndAccount, EndOrder, Setup, View
 from tests.simulation.auditor_accounts import CUT, FILL, FOREVER_US, REST, Moment, Order, Replay, Told
 from tests.simulation.auditor_books import BookCopy, checksum
+from tests.simulation.auditor_channels import _lasting
 from tests.simulation.auditor_history import MarketReplay
 from tests.simulation.auditor_state import Connection, Request
 from tests.simulation.auditor_wire import Terms
@@ -1094,6 +1095,13 @@ def test_an_arrival_whose_fills_nobody_was_told_is_no_finding() -> None:
     assert _replayed(told)[1] == []
     told.max_seq = seq
     assert [text.partition(":")[0] for text in _replayed(told)[1]] == ["life"]
+
+
+@pytest.mark.parametrize(("qty", "other", "alike"), [("0.000", None, True), ("0.001", None, False), ("0.000", "0.001", False)])
+def test_a_closed_position_goes_with_its_market(qty: str, other: str | None, alike: bool) -> None:
+    one = {"positions": [{"market": MARKET, "qty": qty}]}
+    two: dict[str, Any] = {"positions": [{"market": MARKET, "qty": other}] if other else []}
+    assert (_lasting(one, two) == _lasting(two, one)) is alike
 
 
 def test_a_hole_is_dark_until_the_next_snapshot() -> None:
