@@ -31,7 +31,7 @@ OURS: Final = "#1f6fb4"
 PEER: Final = "#8a8a8a"
 WRONG: Final = "#d9a441"
 LINES: Final = ("#1f6fb4", "#8a8a8a", "#c4572e")
-STYLE: Final[dict[str, Any]] = {
+STYLE: Final[Any] = {
     "svg.hashsalt": "hashpit",  # the same ids in every run
     "svg.fonttype": "none",  # text stays text: small files, and one can search them
     "font.family": "sans-serif",

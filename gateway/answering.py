@@ -5,7 +5,7 @@ at the call, and not before everything that it saw is durable.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from engine.accounts import Account
 from engine.commands import Cancel, CancelAll, Command, Entry
@@ -23,6 +23,10 @@ from gateway.wire import ErrorCode
 
 Answer = Callable[[Entry, list[Event]], None]
 E = TypeVar("E")
+
+
+BELOW_ALL: Final = -1
+"""A price, quantity or speed of zero where 0 says "none" or "as it is" to the engine: it refuses the one like the other."""
 
 
 class Invalid(Exception):

