@@ -420,6 +420,11 @@ def _restore(state: _Snapshot) -> Engine:
     _recall(engine, remembered)
     for live in state.live:
         _restore_live(engine, live)
+    _by_id(engine.live.orders)
+    _by_id(engine.live.flowing.by_id)
+    for account in engine.accounts.values():
+        _by_id(account.live)
+        _by_id(account.flows)
     engine.live.flowing.next_flow = state.next_flow
     for placed in state.outlived:
         engine.accounts[placed.account].outcomes[placed.client_order_id] = _EVENTS[type(placed)](*astuple(placed))
@@ -691,6 +696,13 @@ def _flow(flow: Flow) -> _Flow:
         flow.buyer_fee,
         flow.seller_fee,
     )
+
+
+def _by_id(table: dict[int, Any]) -> None:
+    """Orders and flows come market by market; they are listed, and paged, by age."""
+    rows = sorted(table.items())
+    table.clear()
+    table.update(rows)
 
 
 def _restore_live(engine: Engine, saved: _LiveMarket) -> None:

@@ -1,8 +1,9 @@
 """Live markets in worked numbers: who gets hashrate, what moves, what work costs, and when a budget stops."""
 
 import pytest
+from msgspec.structs import replace
 
-from engine.commands import Cancel, CancelAll, Place, PlaceBid, RefillBid, SetIndex, SetMarketState
+from engine.commands import Cancel, CancelAll, ListLive, Place, PlaceBid, RefillBid, SetIndex, SetMarketState
 from engine.core import Engine
 from engine.events import (
     AskEnded,
@@ -20,7 +21,7 @@ from engine.limits import DAY_NS, SECOND_NS, Limits
 from engine.rejects import RejectCode
 from engine.snapshot import dump, restore, state_hash
 from engine.types import EndReason, FlowCause, MarketState, OrderType, Peg, Pricing, Side
-from tests.engine.live import HOUR_NS, POOL, Live
+from tests.engine.live import HOUR_NS, LIVE, POOL, Live
 
 LOT_HOUR_HASHES = 10**12 * 3_600
 
@@ -413,6 +414,23 @@ def test_a_restored_live_market_goes_on_as_the_original() -> None:
         both.apply(PlaceBid(both.accounts["ann"], both.spec.symbol, 9, 1, 1_000, POOL, "w", client_order_id="bid-3"))
     assert live.events == other.events
     assert state_hash(restored) == state_hash(live.engine)
+
+
+def test_orders_and_flows_of_two_markets_are_restored_oldest_first() -> None:
+    """Not market by market: they are listed and paged by age."""
+    live = Live("ann", "bob")
+    live.apply(ListLive(replace(LIVE, symbol="A-LIVE")))
+    for symbol in (LIVE.symbol, "A-LIVE", LIVE.symbol):
+        live.spec = replace(LIVE, symbol=symbol)
+        live.ask("bob", 10, 1_000)
+        live.bid("ann", 20, 1_000)
+    restored = restore(dump(live.engine))
+    orders = [*live.engine.live.orders]
+    assert [*restored.live.orders] == orders == sorted(orders)
+    assert [*restored.live.flowing.by_id] == [1, 2, 3]
+    for account_id in live.accounts.values():
+        before, after = live.engine.accounts[account_id], restored.accounts[account_id]
+        assert ([*after.live], [*after.flows]) == ([*before.live], [1, 2, 3])
 
 
 def test_an_estimate_is_what_a_bid_then_gets() -> None:

@@ -12,6 +12,7 @@ from gateway.codec import CODECS, MSGPACK
 from gateway.config import LiveListing
 from gateway.exchange import Taking
 from gateway.listings import live_market
+from gateway.live_methods import JSON_INT_MAX
 from gateway.methods import METHODS
 from gateway.wire import ErrorCode
 from tests.gateway.link import MARKET, Link, Refused, Stage
@@ -476,6 +477,7 @@ def test_estimates(tmp_path: Path) -> None:
     found = estimate(price="0.0005", limit="1", budget="0.000505")
     assert (found["assigned"], found["marginal"], found["full_price"]) == ("0.500", "0.00050000", "0.00050001")
     assert (found["cost_per_day"], found["lasts_s"]) == ("0.00025250000", 2 * 86_400)
+    assert estimate(price="0.0004", limit="0.001", budget="23058430.09213693951")["lasts_s"] == JSON_INT_MAX
     assert estimate(price="0.00050001", limit="1")["assigned"] == "1.000"
     assert estimate(price="0.0007")["assigned"] == "5.000", "it outbids, and takes what costs more"
     assert estimate(price="0.0007", limit="4")["full_price"] == "0.00060000"
