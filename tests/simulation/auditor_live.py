@@ -53,12 +53,12 @@ class LiveTerms:
         self.lot_hashrate = self.lot.unit * unit // 10**self.lot.decimals
         """Hashes per second of one lot; 0 when the unit does not say."""
         scale = MSAT_DECIMALS - self.tick.decimals - self.lot.decimals
-        self.tick_lot_msat = Fraction(self.tick.unit * self.lot.unit) * Fraction(10) ** scale
+        self.tick_lot_msat: Fraction = Fraction(self.tick.unit * self.lot.unit) * Fraction(10) ** scale
         """What one lot costs in a day at a price of one tick."""
 
     def cost(self, price: int, hashes: int) -> Fraction:
         """msat of so much work at a price, without rounding."""
-        return price * hashes * self.tick_lot_msat / (self.lot_hashrate * DAY_SECONDS)
+        return self.tick_lot_msat * Fraction(price * hashes, self.lot_hashrate * DAY_SECONDS)
 
     def numbers(self, row: Mapping[str, Any]) -> Row:
         """A view or event with whole ticks, lots, msat and hashes for its texts."""
