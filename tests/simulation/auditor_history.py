@@ -511,6 +511,8 @@ class History:
             elif method == "fills":
                 for row in result:
                     halves = [d for a, d in self.fills.get((row["market"], row["trade_id"]), ()) if a == replay.account]
+                    if not replay.whole:  # of a trade with itself perhaps the other half was told
+                        halves = [data for data in halves if data["side"] == row["side"]]
                     if halves and not any(all(d[name] == value for name, value in row.items()) for d in halves):
                         self.find("halves", f"{where}: a fill as its event, came {row}")
 

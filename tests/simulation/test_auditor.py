@@ -16,9 +16,9 @@ import pytest
 
 from tests.simulation.auditor import Auditor, EndAccount, EndOrder, Setup, View
 from tests.simulation.auditor_accounts import CUT, FILL, FOREVER_US, REST, Moment, Order, Replay, Told
-from tests.simulation.auditor_books import BookCopy, checksum
+from tests.simulation.auditor_books import BookCopy, PublicRecord, checksum
 from tests.simulation.auditor_channels import _lasting
-from tests.simulation.auditor_history import MarketReplay
+from tests.simulation.auditor_history import History, MarketReplay
 from tests.simulation.auditor_state import Connection, Request
 from tests.simulation.auditor_wire import Terms
 
@@ -1091,6 +1091,20 @@ def test_an_arrival_whose_fills_nobody_was_told_is_no_finding() -> None:
     assert _replayed(told)[1] == []
     told.max_seq = seq
     assert [text.partition(":")[0] for text in _replayed(told)[1]] == ["life"]
+
+
+@pytest.mark.parametrize(("whole", "found"), [(False, []), (True, ["halves"])])
+def test_the_other_half_of_a_trade_with_itself_may_be_told_to_nobody(whole: bool, found: list[str]) -> None:
+    told = good().run().told[101]
+    replay = _replayed(told)[0]
+    findings: list[str] = []
+    replay.whole = replay.known = whole
+    (trade, halves), *_ = replay.fills.items()
+    told.reads = [("fills", [{"market": MARKET, "trade_id": trade[1], "side": "sell"}], TAKER, 0)]
+    history = History({101: told}, replay.terms, PublicRecord(), {}, set(), lambda check, _: findings.append(check), Counter())
+    history.fills = {trade: halves}
+    history._reads(replay)
+    assert findings == found
 
 
 @pytest.mark.parametrize(("qty", "other", "alike"), [("0.000", None, True), ("0.001", None, False), ("0.000", "0.001", False)])
