@@ -432,7 +432,12 @@ class Replay:
         units = {terms.unit_hold(bid, order.side, order.reduce_only) for bid in bids}
         told = msat(data["held"])
         unit, rest = divmod((told or 0) - self.held, lots) if lots else (0, 0)
-        order.unit = unit if not rest and unit in units else terms.unit_hold(bids[0], order.side, order.reduce_only)
+        possible = unit in units
+        if order.side == "sell" and order.due and self.seq + 1 not in self.told.events:
+            # nobody was told the fill behind it, which would tell what it met
+            most = terms.unit_hold(terms.price_max, order.side, order.reduce_only)
+            possible = min(units) <= unit <= most
+        order.unit = unit if not rest and possible else terms.unit_hold(bids[0], order.side, order.reduce_only)
         if self.known:
             self.held += order.unit * lots
 
