@@ -76,7 +76,7 @@ class Account:
         self.latest: Listing | None = None
         self.latest_position: Position | None = None
         # first outcome by client_order_id, of transfers by "transfer:" + transfer_id, of refills by "refill:" + refill_id
-        self.outcomes: dict[str, Order | Rejected | BalanceChanged | BidPlaced | AskPlaced | BidRefilled] = {}
+        self.outcomes: dict[str, Outcome] = {}
         self.destinations: dict[str, tuple[str, str]] = {}
         # open orders of live markets
         self.live: dict[int, Standing] = {}

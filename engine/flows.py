@@ -4,7 +4,7 @@ The rules are docs/decisions/0019-live-markets.md; who changes, and why, is :mod
 """
 
 from engine.accounts import Account
-from engine.crossing import UNTOUCHED, Slot, best_first
+from engine.crossing import UNTOUCHED, best_first
 from engine.due import BUDGET, GRACE, NEVER, Due
 from engine.events import Event, FlowChanged, FlowPaid
 from engine.limits import BPS, SECOND_NS
@@ -90,9 +90,9 @@ class Flows:
         has a flow left from an ask that still loses, so none is short.
         """
         if len(losing_bids) > 1:
-            losing_bids.sort(key=_best_first, reverse=True)
+            losing_bids.sort(key=best_first, reverse=True)
         if len(losing_asks) > 1:
-            losing_asks.sort(key=_best_first, reverse=True)
+            losing_asks.sort(key=best_first, reverse=True)
         for ask in losing_asks:
             for bid in losing_bids:
                 if ask.pending and bid.pending:
@@ -118,7 +118,7 @@ class Flows:
     def _cut_bids(self, market: LiveMarket, losing_bids: list[Bid], free: list[Ask], touched: list[Flow], now_ns: int) -> None:
         """Take what bids still lose from their youngest flows; the asks of those are free by as much."""
         if len(losing_bids) > 1:
-            losing_bids.sort(key=_best_first, reverse=True)
+            losing_bids.sort(key=best_first, reverse=True)
         for bid in losing_bids:
             while bid.pending:
                 flow = _youngest(bid.flows)
@@ -133,9 +133,9 @@ class Flows:
     def _pair(self, market: LiveMarket, gaining: list[Bid], free: list[Ask], touched: list[Flow], now_ns: int) -> None:
         """Give what is free, best first, to who gains, best first."""
         if len(gaining) > 1:
-            gaining.sort(key=_best_first)
+            gaining.sort(key=best_first)
         if len(free) > 1:
-            free.sort(key=_best_first)
+            free.sort(key=best_first)
         place = 0
         for bid in gaining:
             while bid.pending:
@@ -450,7 +450,3 @@ def _youngest(flows: dict[int, Flow]) -> Flow:
     key, flow = flows.popitem()
     flows[key] = flow
     return flow
-
-
-def _best_first(slot: Slot) -> tuple[int, int]:
-    return best_first(slot)

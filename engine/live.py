@@ -53,6 +53,7 @@ class Live:
     # ---------------------------------------------------------------------------------------------------------- placing
 
     def place_bid(self, command: PlaceBid, late: bool, out: list[Event]) -> None:
+        """Take a bid into the book and hold its budget, or refuse it: codes of 10xx to 12xx, 14xx, and DESTINATION_INVALID."""
         answers = self.answers
         key = command.client_order_id
         account = answers.accounts.get(command.account)
@@ -162,6 +163,7 @@ class Live:
         return None
 
     def place_ask(self, command: PlaceAsk, late: bool, out: list[Event]) -> None:
+        """Take an ask into the book, or refuse it: codes of 10xx to 12xx and 14xx."""
         answers = self.answers
         key = command.client_order_id
         account = answers.accounts.get(command.account)
@@ -264,6 +266,7 @@ class Live:
         return order if order is not None and order.account is account else None
 
     def amend_bid(self, command: AmendBid, late: bool, out: list[Event]) -> None:
+        """Change a bid, or refuse it: also for the edit rules of the market (13xx), with when or by how much it may change."""
         answers = self.answers
         account = answers.accounts.get(command.account)
         bid: Bid | None = None
@@ -380,6 +383,7 @@ class Live:
         )
 
     def amend_ask(self, command: AmendAsk, late: bool, out: list[Event]) -> None:
+        """Change an ask, or refuse it."""
         answers = self.answers
         account = answers.accounts.get(command.account)
         ask: Ask | None = None
@@ -440,6 +444,7 @@ class Live:
         self._settle(market, FlowCause.ASK_AMENDED, answers.ts_ns, out)
 
     def refill_bid(self, command: RefillBid, late: bool, out: list[Event]) -> None:
+        """Add money to a bid, at most once per refill id; a bid that was stopped goes on."""
         answers = self.answers
         account = answers.accounts.get(command.account)
         if account is None:
@@ -605,6 +610,7 @@ class Live:
     # ------------------------------------------------------------------------------------------------ work and budgets
 
     def report_flow(self, command: ReportFlow, late: bool, out: list[Event]) -> None:
+        """Pay for proven work, or refuse: FLOW_UNKNOWN, WORK_DECREASED, WORK_TOO_LARGE."""
         answers = self.answers
         flow = self.flowing.by_id.get(command.flow_id)
         if late:
@@ -698,6 +704,7 @@ class Live:
     # -------------------------------------------------------------------------------------------------------- following
 
     def set_index(self, command: SetIndex, late: bool, out: list[Event]) -> None:
+        """Note the index price, in ticks, and move the bids that follow it."""
         answers = self.answers
         market = self.markets.get(command.market)
         if late:

@@ -4,9 +4,9 @@ The events of an entry start with work that fell due by then. Due work never ref
 what is pegged, and ends orders for reasons of its own: so the first event of the command's kind is the command's own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from engine.accounts import Account
 from engine.commands import (
@@ -48,6 +48,7 @@ from gateway import wire
 from gateway.algorithms import ALGORITHMS
 from gateway.answering import (
     BELOW_ALL,
+    Answer,
     Invalid,
     answer_from,
     later,
@@ -90,6 +91,7 @@ JSON_INT_MAX: Final = 2**53 - 1
 """The largest whole number that every JSON reader keeps; no budget needs to be told to last longer."""
 
 Role = Literal["seller", "buyer", "meter"]
+P = TypeVar("P", BidPlaced, AskPlaced)
 
 
 # ----------------------------------------------------------------------------------------------------------------- orders
@@ -122,17 +124,25 @@ def place_bid(call: Call, params: wire.PlaceBidParams) -> None:
         params.client_order_id or "",
     )
 
+    submit(call, command, params.deadline_us, _placing(call, BidPlaced, _placed_bid, account, terms))
+
+
+def _placing(
+    call: Call, kind: type[P], placed: Callable[[Call, P, Account, list[Event]], None], account: Account, terms: Terms
+) -> Answer:
+    """Answer with what was placed, or why not; an id may have been used for something else."""
+
     def answer(entry: Entry, events: list[Event]) -> None:
         for event in events:
-            if isinstance(event, BidPlaced):
-                _placed_bid(call, event, account, events)
+            if isinstance(event, kind):
+                placed(call, event, account, events)
                 return
             if isinstance(event, Rejected):
                 call.reject(event, terms)
                 return
         assert used_before(call, events), f"entry {entry.seq}: neither placed nor rejected"
 
-    submit(call, command, params.deadline_us, answer)
+    return answer
 
 
 def _placed_bid(call: Call, event: BidPlaced, account: Account, events: list[Event]) -> None:
@@ -178,17 +188,7 @@ def place_ask(call: Call, params: wire.PlaceAskParams) -> None:
         params.client_order_id or "",
     )
 
-    def answer(entry: Entry, events: list[Event]) -> None:
-        for event in events:
-            if isinstance(event, AskPlaced):
-                _placed_ask(call, event, account, events)
-                return
-            if isinstance(event, Rejected):
-                call.reject(event, terms)
-                return
-        assert used_before(call, events), f"entry {entry.seq}: neither placed nor rejected"
-
-    submit(call, command, params.deadline_us, answer)
+    submit(call, command, params.deadline_us, _placing(call, AskPlaced, _placed_ask, account, terms))
 
 
 def _placed_ask(call: Call, event: AskPlaced, account: Account, events: list[Event]) -> None:

@@ -7,14 +7,12 @@ False. Inside, prices are ticks and speeds lots.
 from binascii import crc32
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from operator import neg
 
 from msgspec import Struct
 from sortedcontainers import SortedDict
 
-from gateway.scale import Scale
-from gateway.wire import ChannelMessage, LiveBookView, LiveMarketInfo
-from hashpit.book import CHECKSUM_LEVELS
+from gateway.wire import LiveBookView, LiveMarketInfo
+from hashpit.book import CHECKSUM_LEVELS, Copy
 
 
 class Level(Struct, frozen=True):
@@ -37,30 +35,16 @@ def _text(letter: str, level: Level) -> str:
     return f"{letter}{level.price}:{'-' if level.size is None else level.size}:{level.assigned};"
 
 
-class Levels:
+class Levels(Copy[Level, LiveBookView]):
     """One live market's levels, and what the market tells beside them."""
 
     def __init__(self, market: LiveMarketInfo) -> None:
-        self.market = market.market
-        self.price = Scale(market.tick_size)
-        """Price text <-> ticks."""
-        self.qty = Scale(market.lot_size)
-        """Speed text <-> lots."""
+        super().__init__(market)
         self.state = market.state
         self.assigned = 0
         """All hashrate that flows, in lots."""
         self.marginal = 0
         """What the last bid with hashrate pays, in ticks; 0 when nothing is matched."""
-        self.seq = 0
-        """Number of the last message applied."""
-        self.ts_us = 0
-        """Its time."""
-        self.synced = False
-        """Whether the copy is whole and proven. While it is False, read nothing from it."""
-        self.trouble = "no snapshot yet"
-        """Why it is not synced; empty when it is."""
-        self._bids: SortedDict[int, Level] = SortedDict(neg)
-        self._asks: SortedDict[int, Level] = SortedDict()
 
     def bids(self) -> Iterator[Level]:
         """Levels from the highest bid down."""
@@ -70,35 +54,17 @@ class Levels:
         """Levels from the cheapest ask up."""
         return iter(self._asks.values())
 
-    def apply(self, message: ChannelMessage) -> bool:
-        """Take in one message whose data is a LiveBookView. False: the copy is not proven, ask for a snapshot."""
-        view: LiveBookView = message.data
-        if message.type == "snapshot":
-            self._bids.clear()
-            self._asks.clear()
-        elif not self.synced:
-            return False
-        elif message.prev_seq != self.seq:
-            return self.lose(f"gap: the delta follows {message.prev_seq}, the copy is at {self.seq}")
-        try:
-            for price, limit, assigned in view.bids:
-                self._change(self._bids, price, limit, assigned)
-            for price, speed, assigned in view.asks:
-                self._change(self._asks, price, speed, assigned)
-            self.assigned = self.qty.parse(view.assigned)
-            self.marginal = 0 if view.marginal is None else self.price.parse(view.marginal)
-        except ValueError as error:
-            return self.lose(f"a level does not fit the market's steps: {error}")
-        self.state, self.seq, self.ts_us = view.state, message.seq, message.ts_us
-        if checksum(self.bids(), self.asks()) != view.checksum:
-            return self.lose(f"the checksum after {message.seq} differs")
-        self.synced, self.trouble = True, ""
-        return True
+    def _take(self, view: LiveBookView) -> None:
+        for price, limit, assigned in view.bids:
+            self._change(self._bids, price, limit, assigned)
+        for price, speed, assigned in view.asks:
+            self._change(self._asks, price, speed, assigned)
+        self.assigned = self.qty.parse(view.assigned)
+        self.marginal = 0 if view.marginal is None else self.price.parse(view.marginal)
+        self.state = view.state
 
-    def lose(self, why: str) -> bool:
-        """Mark the copy as not proven. Returns False, for ``apply``."""
-        self.synced, self.trouble = False, why
-        return False
+    def _checksum(self) -> int:
+        return checksum(self.bids(), self.asks())
 
     def _change(self, side: "SortedDict[int, Level]", price_text: str, size_text: str | None, assigned: str) -> None:
         price = self.price.parse(price_text)

@@ -6,9 +6,9 @@ from typing import Final
 
 from engine.events import FlowPaid
 from engine.limits import DAY_SECONDS
-from gateway.channels.base import Channel, Subscriptions, Terms
+from gateway.channels.base import Subscriptions, Terms
 from gateway.channels.live import LiveDepth
-from gateway.channels.ticker import MINUTE_NS, WINDOW_MINUTES
+from gateway.channels.ticker import MINUTE_NS, WINDOW_MINUTES, Ticker
 from gateway.wire import LiveTickerView
 
 SHORT_MINUTES: Final = 5
@@ -56,18 +56,14 @@ class PaidWindow:
         return expired
 
 
-class LiveTickerChannel(Channel):
-    """One live market's ticker, at most once per tick."""
-
-    conflates = True
+class LiveTickerChannel(Ticker):
+    """One live market's ticker."""
 
     def __init__(self, name: str, depth: LiveDepth, subscriptions: Subscriptions) -> None:
         super().__init__(name, subscriptions)
         self._depth = depth
         self._short = PaidWindow(SHORT_MINUTES)
         self._day = PaidWindow(WINDOW_MINUTES)
-        self._shown: LiveTickerView | None = None
-        self._dirty = False
 
     def paid(self, payments: Sequence[FlowPaid], ts_ns: int) -> None:
         """Count what was paid; shown at the next tick."""
@@ -77,29 +73,6 @@ class LiveTickerChannel(Channel):
             self._day.add(minute, paid.cost, paid.work)
         self._expire(ts_ns)
         self._dirty = True
-
-    def touched(self) -> None:
-        """The book, the index or the market's state changed."""
-        self._dirty = True
-
-    def tick(self, now_ns: int) -> None:
-        """Show the ticker if it changed since the last tick, be it because old payments left the windows."""
-        if self._expire(now_ns) or self._dirty:
-            self._dirty = False
-            view = self.snapshot_data(now_ns)
-            if view == self._shown:
-                return
-            self._shown = view
-            if self._subscribers:
-                self._broadcast(self._next("snapshot", view, now_ns))
-            else:
-                self._skip()
-
-    def _gathers(self) -> bool:
-        return self._dirty
-
-    def _show_gathered(self, now_ns: int) -> None:
-        self.tick(now_ns)
 
     def snapshot_data(self, now_ns: int) -> LiveTickerView:
         depth = self._depth

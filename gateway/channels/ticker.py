@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from engine.events import Trade
 from engine.limits import SECOND_NS
@@ -34,44 +34,22 @@ class Minute:
         self.low = min(self.low, trade.price)
 
 
-class TickerChannel(Channel):
-    """One market's ticker."""
+class Ticker(Channel):
+    """What tickers of all market kinds share: at most one message per tick, and none that says the same again."""
 
     conflates = True
 
-    def __init__(self, name: str, depth: Depth, subscriptions: Subscriptions, last_price: int = 0) -> None:
+    def __init__(self, name: str, subscriptions: Subscriptions) -> None:
         super().__init__(name, subscriptions)
-        self._depth = depth
-        self._last = last_price
-        self._minutes: deque[Minute] = deque()
-        self._volume = 0
-        self._trades = 0
-        self._high = 0
-        self._low = 0
-        self._shown: TickerView | None = None
+        self._shown: Any = None
         self._dirty = False
 
-    def trades(self, trades: Sequence[Trade]) -> None:
-        """Count trades; shown at the next tick."""
-        for trade in trades:
-            minute = trade.ts_ns // MINUTE_NS
-            if not self._minutes or self._minutes[-1].minute != minute:
-                self._minutes.append(Minute(minute, trade))
-            self._minutes[-1].add(trade)
-            self._volume += trade.qty
-            self._trades += 1
-            self._last = trade.price
-            self._high = max(self._high, trade.price)
-            self._low = min(self._low or trade.price, trade.price)
-        self._expire(trades[-1].ts_ns)
-        self._dirty = True
-
     def touched(self) -> None:
-        """The book changed."""
+        """Something that it shows may have changed: the book, the index, the market's state."""
         self._dirty = True
 
     def tick(self, now_ns: int) -> None:
-        """Show the ticker if it changed since the last tick, be it because old trades left the window."""
+        """Show the ticker if it changed since the last tick, be it because something old left a window."""
         if self._expire(now_ns) or self._dirty:
             self._dirty = False
             view = self.snapshot_data(now_ns)
@@ -89,6 +67,39 @@ class TickerChannel(Channel):
 
     def _show_gathered(self, now_ns: int) -> None:
         self.tick(now_ns)
+
+    def _expire(self, now_ns: int) -> bool:
+        """Forget what is too old by now; whether there was any."""
+        raise AssertionError("a ticker has windows")
+
+
+class TickerChannel(Ticker):
+    """One market's ticker."""
+
+    def __init__(self, name: str, depth: Depth, subscriptions: Subscriptions, last_price: int = 0) -> None:
+        super().__init__(name, subscriptions)
+        self._depth = depth
+        self._last = last_price
+        self._minutes: deque[Minute] = deque()
+        self._volume = 0
+        self._trades = 0
+        self._high = 0
+        self._low = 0
+
+    def trades(self, trades: Sequence[Trade]) -> None:
+        """Count trades; shown at the next tick."""
+        for trade in trades:
+            minute = trade.ts_ns // MINUTE_NS
+            if not self._minutes or self._minutes[-1].minute != minute:
+                self._minutes.append(Minute(minute, trade))
+            self._minutes[-1].add(trade)
+            self._volume += trade.qty
+            self._trades += 1
+            self._last = trade.price
+            self._high = max(self._high, trade.price)
+            self._low = min(self._low or trade.price, trade.price)
+        self._expire(trades[-1].ts_ns)
+        self._dirty = True
 
     def snapshot_data(self, now_ns: int) -> TickerView:
         price, qty = self._depth.terms.price.format, self._depth.terms.qty.format
