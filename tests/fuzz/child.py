@@ -5,6 +5,7 @@ Coverage guides the search, so the plain sources run here: machine code cannot b
 
 import os
 import sys
+import time
 
 from hashpit.build import PLAIN_VARIABLE, prefer_source
 
@@ -15,14 +16,21 @@ import atheris
 
 with atheris.instrument_imports(include=["engine", "gateway", "hashpit"]):
     from gateway import log
-    from tests.fuzz.runner import AGAIN, load
+    from tests.fuzz.runner import AGAIN, INPUT_CPU_S_MAX, load
 
     TARGET = load(sys.argv[1])
 
 
+def one(data: bytes) -> None:
+    """The target, within its time."""
+    start_s = time.process_time()
+    TARGET.one(data)
+    assert time.process_time() - start_s <= INPUT_CPU_S_MAX, f"took more than {INPUT_CPU_S_MAX} s of the processor"
+
+
 def main() -> None:
     log.configure("json", "error")  # what a target refuses is no news
-    atheris.Setup([os.environ.get(AGAIN, sys.argv[0]), *sys.argv[2:]], TARGET.one)
+    atheris.Setup([os.environ.get(AGAIN, sys.argv[0]), *sys.argv[2:]], one)
     atheris.Fuzz()
 
 
