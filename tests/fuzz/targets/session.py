@@ -22,7 +22,7 @@ from typing import Any, Final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from engine.commands import CreateAccount, Deposit
+from engine.commands import CreateAccount, Deposit, ListLive
 from engine.core import Engine
 from engine.invariants import check
 from engine.rejects import RejectCode
@@ -30,7 +30,9 @@ from engine.snapshot import state_hash
 from gateway.auth import KEYS_FILE, KeyStore
 from gateway.channels.base import CONFLATE_BYTES
 from gateway.codec import JSON, MSGPACK, Codec
+from gateway.config import LiveListing
 from gateway.exchange import Taking
+from gateway.listings import live_market
 from gateway.methods import METHODS
 from gateway.wire import Close, ErrorCode, Permission
 from tests.fuzz.runner import scratch
@@ -41,6 +43,7 @@ from tests.reference.exchange import NaiveExchange
 BYTES_MAX = 4_096
 LINES_MAX: Final = 60
 SOCKETS_MAX: Final = 4
+LIVE: Final = "SHA256-LIVE"
 WORDS = (
     *CALL_WORDS,
     *(b"!open trader\n", b"!open other\n", b"!binary trader\n", b"!open operator\n", b"!open meter\n", b"!open quoter\n"),
@@ -48,6 +51,9 @@ WORDS = (
     *(b"!wait 7\n", b"!wait 86400\n", b"!cancels\n", b"!none\n", b"!slow\n", b"!quick\n", b"!drop\n", b"!login trader\n"),
     f'"{MARKET}"'.encode(),
     *(f'"{name}.{MARKET}"'.encode() for name in ("book", "trades", "ticker")),
+    f'"{LIVE}"'.encode(),
+    *(f'"{name}.{LIVE}"'.encode() for name in ("live", "flows", "ticker")),
+    *(b'"peg":"top"', b'"peg":"marginal"', b'"peg":"index"', b'"offset":"-0.00000010"', b'"flow_id":1', b'"final":true'),
     *(b'"account"', b'"status"', b'"0.00050000"', b'"0.001"', b'"order_id":4', b'"client_order_id":"a"'),
 )
 CODES: Final = {value for name, value in vars(ErrorCode).items() if isinstance(value, int)} - {ErrorCode.INTERNAL}
@@ -116,6 +122,7 @@ class Scene:
             self.stage.do(CreateAccount(name))
         for account in (100, 101):
             self.stage.do(Deposit(account, BTC_MSAT, "first"))
+        self.stage.do(ListLive(live_market(LiveListing(algorithm="SHA256", buyer_fee_bps=300, seller_fee_bps=200, grace_s=60))))
         self.clients: list[Client] = []
         self.at = 0
         self._open("nobody", JSON)
@@ -258,6 +265,15 @@ def _order(side: str, price: str, qty: str, **more: Any) -> tuple[str, dict[str,
     return "place", {"market": MARKET, "side": side, "price": price, "qty": qty, **more}
 
 
+def _bid(price: str, budget: str = "0.1", **more: Any) -> tuple[str, dict[str, Any]]:
+    pool = {"url": "stratum+tcp://pool.example:3333", "worker": "w"}
+    return "live.place_bid", {"market": LIVE, "price": price, "budget": budget, **pool, **more}
+
+
+def _ask(price: str, speed: str, **more: Any) -> tuple[str, dict[str, Any]]:
+    return "live.place_ask", {"market": LIVE, "price": price, "speed": speed, **more}
+
+
 def seeds() -> Iterator[tuple[str, bytes]]:
     """Short trading days: every state of a session, every channel, what a stop and a slow disk do."""
     public = [f"{name}.{MARKET}" for name in ("book", "trades", "ticker")]
@@ -378,6 +394,65 @@ def seeds() -> Iterator[tuple[str, bytes]]:
             "!beat",
             "!quick",
             "!beat",
+        ),
+    )
+    yield (
+        "live",
+        _said(
+            ("subscribe", {"channels": [f"{name}.{LIVE}" for name in ("live", "flows", "ticker")]}),
+            "!open trader",
+            ("subscribe", {"channels": ["account"]}),
+            _bid("0.0005", limit="1", client_order_id="a"),
+            _bid("0.0006", "0.002", peg="top", offset="0.00000010"),
+            _bid("0.0006", peg="marginal", floor="0.0001"),
+            "!open other",
+            ("subscribe", {"channels": ["account"]}),
+            _ask("0.0004", "2"),
+            _ask("0.00045", "1.5", client_order_id="b"),
+            ("live.estimate", {"market": LIVE, "price": "0.0005"}),
+            "!wait 50",
+            "!open meter",
+            ("report_flow", {"flow_id": 1, "hashes": "50000000000000000"}),
+            ("report_flow", {"flow_id": 2, "hashes": "40000000000000000", "final": True}),
+            ("live.flows", {"market": LIVE}),
+            "!use 2",
+            ("live.amend_bid", {"client_order_id": "a", "price": "0.00055", "limit": "3"}),
+            ("live.refill", {"client_order_id": "a", "amount": "0.05", "refill_id": "r1"}),
+            "!wait 7",
+            ("live.amend_bid", {"client_order_id": "a", "price": "0.0005499"}),
+            ("live.orders", {}),
+            "!use 3",
+            ("live.amend_ask", {"client_order_id": "b", "speed": "0.2"}),
+            ("cancel", {"client_order_id": "b"}),
+            "!wait 9",
+            "!beat",
+            "!use 2",
+            ("cancel_all", {"market": LIVE}),
+            ("live.flows", {}),
+            "!wait 86400",
+            "!beat",
+        ),
+    )
+    yield (
+        "index",
+        _said(
+            "!open operator",
+            ("set_index", {"market": LIVE, "price": "0.0005"}),
+            "!open trader",
+            ("pool.save", {"name": "home", "algorithm": "SHA256", "url": "stratum+tcp://pool.example:3333", "worker": "w"}),
+            ("live.place_bid", {"market": LIVE, "price": "0.0006", "budget": "0.1", "pool_id": 8, "peg": "index"}),
+            ("pools", {}),
+            "!open other",
+            _ask("0.0004", "1"),
+            "!use 2",
+            ("set_index", {"market": LIVE, "price": "0.0003"}),
+            ("set_market_state", {"market": LIVE, "state": "halted"}),
+            ("set_market_state", {"market": LIVE, "state": "closed"}),
+            "!use 3",
+            ("pool.delete", {"pool_id": 8}),
+            ("balances", {}),
+            ("list_live_market", {"algorithm": "SCRYPT"}),
+            ("live.book", {"market": LIVE}),
         ),
     )
     binary = msgspec.msgpack.encode(
