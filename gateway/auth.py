@@ -65,7 +65,8 @@ class KeyStoreError(Exception):
 class StoredKey(Struct, frozen=True, forbid_unknown_fields=True):
     """One key as ``keys.json`` has it. ``sealed_secret`` is the HMAC secret under the master key."""
 
-    key: Annotated[str, Meta(min_length=1, max_length=64)]
+    # printable ASCII, as clients sign it
+    key: Annotated[str, Meta(max_length=64, pattern=r"^[!-~]+\Z")]
     account: Annotated[int, Meta(ge=1)]
     kind: KeyKind
     permissions: Annotated[tuple[Permission, ...], Meta(min_length=1, max_length=len(PERMISSIONS))]
