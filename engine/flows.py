@@ -3,6 +3,8 @@
 The rules are docs/decisions/0019-live-markets.md; who changes, and why, is :mod:`engine.live`'s business.
 """
 
+from typing import Any
+
 from engine.accounts import Account
 from engine.crossing import UNTOUCHED, best_first
 from engine.due import BUDGET, GRACE, NEVER, Due
@@ -96,7 +98,7 @@ class Flows:
         for ask in losing_asks:
             for bid in losing_bids:
                 if ask.pending and bid.pending:
-                    flow = bid.flows.get(ask.order_id)
+                    flow = bid.flows.get(ask)
                     if flow is not None:
                         speed = min(flow.speed, ask.pending, bid.pending)
                         ask.pending -= speed
@@ -131,35 +133,41 @@ class Flows:
                 self._cut(flow, market, speed, touched, now_ns)
 
     def _pair(self, market: LiveMarket, gaining: list[Bid], free: list[Ask], touched: list[Flow], now_ns: int) -> None:
-        """Give what is free, best first, to who gains, best first."""
+        """Give what is free to who gains, best first: where they have a flow it grows, and only the rest starts others."""
         if len(gaining) > 1:
             gaining.sort(key=best_first)
         if len(free) > 1:
             free.sort(key=best_first)
+        for bid in gaining:
+            for flow in _flows_between(bid, free):
+                speed = min(bid.pending, flow.ask.pending)
+                if speed:
+                    bid.pending -= speed
+                    flow.ask.pending -= speed
+                    accrue(flow, market, now_ns)
+                    _touch(flow, touched)
+                    flow.speed += speed
         place = 0
         for bid in gaining:
             while bid.pending:
                 ask = free[place]
                 speed = min(bid.pending, ask.pending)
-                bid.pending -= speed
-                ask.pending -= speed
-                if ask.pending == 0:
-                    place += 1
-                flow = bid.flows.get(ask.order_id)
-                if flow is None:
+                if speed:
+                    bid.pending -= speed
+                    ask.pending -= speed
                     flow = self._start(market, bid, ask, now_ns)
+                    _touch(flow, touched)
+                    flow.speed = speed
                 else:
-                    accrue(flow, market, now_ns)
-                _touch(flow, touched)
-                flow.speed += speed
+                    place += 1
 
     def _start(self, market: LiveMarket, bid: Bid, ask: Ask, now_ns: int) -> Flow:
         flow_id = self.next_flow
         self.next_flow = flow_id + 1
         flow = Flow(flow_id, bid, ask, now_ns, clock_of(bid, market, now_ns))
         self.by_id[flow_id] = flow
-        bid.flows[ask.order_id] = flow
-        ask.flows[bid.order_id] = flow
+        bid.flows[ask] = flow
+        ask.flows[bid] = flow
         bid.account.flows[flow_id] = flow
         bid.account.bought_flows += 1
         ask.account.flows[flow_id] = flow
@@ -173,8 +181,8 @@ class Flows:
         flow.speed -= speed
         if flow.speed == 0:
             # nobody takes from it any more
-            del flow.bid.flows[flow.ask.order_id]
-            del flow.ask.flows[flow.bid.order_id]
+            del flow.bid.flows[flow.ask]
+            del flow.ask.flows[flow.bid]
 
     def tell(self, flow: Flow, old_speed: int, cause: FlowCause, now_ns: int, out: list[Event]) -> None:
         """Say how a flow stands, to both its accounts."""
@@ -368,8 +376,8 @@ class Flows:
             flow.bid.closing[flow.flow_id] = flow
             self.due.add(flow.ended_ns + market.grace_ns, GRACE, flow.flow_id)
         else:
-            flow.bid.flows[flow.ask.order_id] = flow
-            flow.ask.flows[flow.bid.order_id] = flow
+            flow.bid.flows[flow.ask] = flow
+            flow.ask.flows[flow.bid] = flow
 
     # --------------------------------------------------------------------------------------------------------- budgets
 
@@ -445,8 +453,26 @@ def _touch(flow: Flow, touched: list[Flow]) -> None:
         touched.append(flow)
 
 
-def _youngest(flows: dict[int, Flow]) -> Flow:
+def _youngest(flows: dict[Any, Flow]) -> Flow:
     """The last flow of a table, which stays there."""
     key, flow = flows.popitem()
     flows[key] = flow
     return flow
+
+
+def _flows_between(bid: Bid, asks: list[Ask]) -> list[Flow]:
+    """The flows that join a bid and one of some asks, oldest first. O(flows of the bid, or asks, whichever are fewer)."""
+    if len(bid.flows) <= len(asks):
+        return [flow for flow in bid.flows.values() if flow.ask.pending]
+    flows: list[Flow] = []
+    for ask in asks:
+        flow = bid.flows.get(ask)
+        if flow is not None:
+            flows.append(flow)
+    if len(flows) > 1:
+        flows.sort(key=_age)
+    return flows
+
+
+def _age(flow: Flow) -> int:
+    return flow.flow_id

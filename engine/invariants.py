@@ -278,7 +278,7 @@ def _check_flows(engine: Engine, market: LiveMarket) -> None:
         assert min(flow.value, flow.accrued_value) >= 0, f"{text} has value {flow.value} + {flow.accrued_value}"
         assert flow.paid_hashes <= flow.hashes, f"{text} is paid for {flow.paid_hashes} of {flow.hashes} hashes"
         if flow.speed:
-            assert bid.flows[ask.order_id] is ask.flows[bid.order_id] is flow, f"{text} is not known to its orders"
+            assert bid.flows[ask] is ask.flows[bid] is flow, f"{text} is not known to its orders"
             assert bid.price >= ask.price, f"{text}: the bid pays {bid.price}, the ask wants {ask.price}"
         else:
             assert bid.closing[flow_id] is flow, f"{text} has ended and is not waited for"

@@ -129,7 +129,7 @@ class Bid(Standing):
         self.price_ns: int = ts_ns
         self.edited_ns: int = 0
         # running flows by ask, and ended ones by flow id, each in order of their flow ids
-        self.flows: dict[int, Flow] = {}
+        self.flows: dict[Ask, Flow] = {}
         self.closing: dict[int, Flow] = {}
         # the integral of its price over time, in ticks x ns, as it stood at price_clock_ns
         self.price_clock: int = 0
@@ -169,9 +169,10 @@ class Ask(Standing):
     ) -> None:
         super().__init__(order_id, account, listing, False, price, speed, expires_ns, client_order_id, ts_ns)
         # running flows by bid, in order of their flow ids
-        self.flows: dict[int, Flow] = {}
+        self.flows: dict[Bid, Flow] = {}
 
 
+@mypyc_attr(acyclic=True)
 class Flow:
     """``speed`` lots from an ask to a bid; 0 once it has ended and waits for its last report."""
 

@@ -1,7 +1,7 @@
 """The oracle's live markets, written from docs/decisions/0019-live-markets.md alone: obvious and slow.
 
 Of an order's speed nothing is kept but its flows. After every change both sides are walked anew, and the flows follow by
-the four steps of the decision, on the speeds before and after. Allowances accrue for every flow whenever the clock moves.
+the five steps of the decision, on the speeds before and after. Allowances accrue for every flow whenever the clock moves.
 What a bid holds, where its price should be and when its budget is spent is worked out when somebody asks.
 """
 
@@ -488,21 +488,29 @@ class NaiveLive:
                     lots = cut(flow, bids_lose[bid])
                     bids_lose[bid] -= lots
                     offered[flow.ask] = offered.get(flow.ask, 0) + lots
-        # 4: what is wanted takes what is offered
+
+        def grow(flow: Flow) -> None:
+            lots = min(wanted.get(flow.bid, 0), offered.get(flow.ask, 0))
+            if lots:
+                wanted[flow.bid] -= lots
+                offered[flow.ask] -= lots
+                if flow not in touched:
+                    touched.append(flow)
+                flow.speed += lots
+
+        # 4: what is wanted takes what is offered where it flows already
+        for bid in bids:
+            for flow in sorted(flows, key=lambda flow: flow.flow_id):
+                if flow.bid is bid:
+                    grow(flow)
+        # 5: and then from anybody
         for bid in bids:
             for ask in asks:
-                lots = min(wanted.get(bid, 0), offered.get(ask, 0))
-                if lots:
-                    wanted[bid] -= lots
-                    offered[ask] -= lots
-                    grown = next((flow for flow in flows if flow.bid is bid and flow.ask is ask), None)
-                    if grown is None:
-                        self.flows_made += 1
-                        grown = Flow(self.flows_made, symbol, bid, ask, self.now)
-                        self.flows.append(grown)
-                    if grown not in touched:
-                        touched.append(grown)
-                    grown.speed += lots
+                if wanted.get(bid, 0) and offered.get(ask, 0):
+                    self.flows_made += 1
+                    flow = Flow(self.flows_made, symbol, bid, ask, self.now)
+                    self.flows.append(flow)
+                    grow(flow)
         assert not any([*asks_lose.values(), *bids_lose.values(), *wanted.values(), *offered.values()])
         for flow in touched:
             old_speed = before.get(flow, 0)
