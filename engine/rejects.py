@@ -4,7 +4,7 @@ Each refusal names the field at fault and, where there is one, the bound it brok
 stream (:class:`engine.events.Rejected`), ordered and replayable; the engine raises nothing for a trader's mistake.
 """
 
-from enum import IntEnum
+from enum import Enum, IntEnum, auto
 from typing import Final, NamedTuple
 
 
@@ -81,11 +81,23 @@ class RejectCode(IntEnum):
     POOLS_FULL = 1610
 
 
+class Unit(Enum):
+    """What a refusal's bound counts: a TIME is in ns since the epoch, a SPAN in ns."""
+
+    NUMBER = auto()
+    TICKS = auto()
+    LOTS = auto()
+    MSAT = auto()
+    TIME = auto()
+    SPAN = auto()
+
+
 class Refusal(NamedTuple):
-    """What a client is told about a code: the field at fault and a sentence; ``{bound}`` is filled in."""
+    """What a client is told about a code: the field at fault, a sentence, and what its ``{bound}`` counts."""
 
     field: str
     message: str
+    unit: Unit = Unit.NUMBER
 
 
 REFUSALS: Final[dict[RejectCode, Refusal]] = {
@@ -96,7 +108,7 @@ REFUSALS: Final[dict[RejectCode, Refusal]] = {
     RejectCode.CLIENT_ORDER_ID_INVALID: Refusal(
         "client_order_id", "a client order id has 1 to {bound} characters of A-Z a-z 0-9 . _ -"
     ),
-    RejectCode.DEADLINE_PASSED: Refusal("deadline", "the engine reached the command at {bound} ns, after its deadline"),
+    RejectCode.DEADLINE_PASSED: Refusal("deadline", "the engine reached the command at {bound}, after its deadline", Unit.TIME),
     RejectCode.CLIENT_ORDER_IDS_FULL: Refusal(
         "client_order_id", "at most {bound} client order ids of an account are remembered at a time"
     ),
@@ -112,51 +124,57 @@ REFUSALS: Final[dict[RejectCode, Refusal]] = {
     RejectCode.TIME_IN_FORCE_INVALID: Refusal("time_in_force", "a market order is ioc or fok"),
     RejectCode.POST_ONLY_INVALID: Refusal("post_only", "post-only goes with limit orders that may rest (gtc, gtd)"),
     RejectCode.EXPIRY_INVALID: Refusal(
-        "expires_ns", "a gtd order, and no other, carries a time after now and at most {bound} ns ahead"
+        "expires_ns", "a gtd order, and no other, carries a time after now and at most {bound} ahead", Unit.SPAN
     ),
     RejectCode.PRICE_NOT_ALLOWED: Refusal("price", "a market order carries no price"),
-    RejectCode.PRICE_TOO_LOW: Refusal("price", "a price in this market is at least {bound} ticks"),
-    RejectCode.PRICE_TOO_HIGH: Refusal("price", "a price in this market is at most {bound} ticks"),
-    RejectCode.QTY_TOO_SMALL: Refusal("qty", "a quantity is at least {bound} lot"),
-    RejectCode.QTY_TOO_LARGE: Refusal("qty", "a quantity in this market is at most {bound} lots"),
-    RejectCode.NOTIONAL_TOO_LARGE: Refusal("qty", "price x quantity with fee and bond is at most {bound} msat"),
-    RejectCode.LIMIT_TOO_LOW: Refusal("limit", "a limit in this market is at least {bound} lots, or 0 for none"),
-    RejectCode.LIMIT_TOO_HIGH: Refusal("limit", "a limit in this market is at most {bound} lots, or 0 for none"),
-    RejectCode.SPEED_TOO_LOW: Refusal("speed", "a speed in this market is at least {bound} lots"),
-    RejectCode.SPEED_TOO_HIGH: Refusal("speed", "a speed in this market is at most {bound} lots"),
-    RejectCode.BUDGET_TOO_SMALL: Refusal("budget", "a budget or refill in this market is at least {bound} msat"),
-    RejectCode.BUDGET_TOO_LARGE: Refusal("budget", "a budget is at most {bound} msat"),
+    RejectCode.PRICE_TOO_LOW: Refusal("price", "a price in this market is at least {bound}", Unit.TICKS),
+    RejectCode.PRICE_TOO_HIGH: Refusal("price", "a price in this market is at most {bound}", Unit.TICKS),
+    RejectCode.QTY_TOO_SMALL: Refusal("qty", "a quantity is at least {bound}", Unit.LOTS),
+    RejectCode.QTY_TOO_LARGE: Refusal("qty", "a quantity in this market is at most {bound}", Unit.LOTS),
+    RejectCode.NOTIONAL_TOO_LARGE: Refusal("qty", "price x quantity with fee and bond is at most {bound}", Unit.MSAT),
+    RejectCode.LIMIT_TOO_LOW: Refusal("limit", "a limit in this market is at least {bound}, or 0 for none", Unit.LOTS),
+    RejectCode.LIMIT_TOO_HIGH: Refusal("limit", "a limit in this market is at most {bound}, or 0 for none", Unit.LOTS),
+    RejectCode.SPEED_TOO_LOW: Refusal("speed", "a speed in this market is at least {bound}", Unit.LOTS),
+    RejectCode.SPEED_TOO_HIGH: Refusal("speed", "a speed in this market is at most {bound}", Unit.LOTS),
+    RejectCode.BUDGET_TOO_SMALL: Refusal("budget", "a budget or refill in this market is at least {bound}", Unit.MSAT),
+    RejectCode.BUDGET_TOO_LARGE: Refusal("budget", "a budget is at most {bound}", Unit.MSAT),
     RejectCode.PEG_INVALID: Refusal(
-        "peg", "a pegged bid, and no other, has an offset of at most {bound} ticks and a floor that its price is not below"
+        "peg",
+        "a pegged bid, and no other, has an offset of at most {bound} and a floor that its price is not below",
+        Unit.TICKS,
     ),
-    RejectCode.LIFE_INVALID: Refusal("expires_ns", "an order ends after now and at most {bound} ns ahead"),
+    RejectCode.LIFE_INVALID: Refusal("expires_ns", "an order ends after now and at most {bound} ahead", Unit.SPAN),
     RejectCode.ORDER_UNKNOWN: Refusal("order_id", "the account has no open order of that id"),
     RejectCode.AMEND_EMPTY: Refusal("qty", "an amend carries a price, a quantity, or both"),
-    RejectCode.EDIT_LOCKED: Refusal("order_id", "the bid was edited a moment ago: price and limit can change at {bound} ns"),
-    RejectCode.DECREASE_TOO_LARGE: Refusal("price", "a bid's price is lowered by at most {bound} ticks at a time"),
-    RejectCode.DECREASE_TOO_EARLY: Refusal("price", "the price changed a while ago: it can be lowered at {bound} ns"),
+    RejectCode.EDIT_LOCKED: Refusal(
+        "order_id", "the bid was edited a moment ago: price and limit can change at {bound}", Unit.TIME
+    ),
+    RejectCode.DECREASE_TOO_LARGE: Refusal("price", "a bid's price is lowered by at most {bound} at a time", Unit.TICKS),
+    RejectCode.DECREASE_TOO_EARLY: Refusal("price", "the price changed a while ago: it can be lowered at {bound}", Unit.TIME),
     RejectCode.POOL_UNKNOWN: Refusal("pool_id", "the account has no such pool"),
     RejectCode.ORDERS_PER_ACCOUNT_FULL: Refusal("account", "an account has at most {bound} open orders"),
     RejectCode.ORDERS_FULL: Refusal("market", "the exchange holds at most {bound} open orders"),
-    RejectCode.REDUCE_ONLY_EXCEEDED: Refusal("reduce_only", "there are {bound} lots left to reduce on that side"),
-    RejectCode.POST_ONLY_WOULD_TAKE: Refusal("post_only", "the order would trade: the best price opposite is {bound} ticks"),
-    RejectCode.FUNDS_INSUFFICIENT: Refusal("qty", "the order needs more than the {bound} msat available"),
-    RejectCode.FILL_OR_KILL_UNFILLABLE: Refusal("qty", "{bound} lots could fill at once"),
+    RejectCode.REDUCE_ONLY_EXCEEDED: Refusal("reduce_only", "{bound} is left to reduce on that side", Unit.LOTS),
+    RejectCode.POST_ONLY_WOULD_TAKE: Refusal(
+        "post_only", "the order would trade: the best price opposite is {bound}", Unit.TICKS
+    ),
+    RejectCode.FUNDS_INSUFFICIENT: Refusal("qty", "the order needs more than the {bound} available", Unit.MSAT),
+    RejectCode.FILL_OR_KILL_UNFILLABLE: Refusal("qty", "{bound} could fill at once", Unit.LOTS),
     RejectCode.PEGS_FULL: Refusal("peg", "a market has at most {bound} pegged bids"),
     RejectCode.FLOWS_FULL: Refusal("market", "there are {bound} flows: more may not be, of the exchange or of one buyer"),
-    RejectCode.BUDGET_NOT_COVERED: Refusal("budget", "the bid needs more than the {bound} msat available"),
-    RejectCode.AMOUNT_INVALID: Refusal("amount", "an amount is 1 to {bound} msat"),
-    RejectCode.DEPOSITS_FULL: Refusal("amount", "the exchange takes {bound} msat more in all"),
-    RejectCode.BALANCE_INSUFFICIENT: Refusal("amount", "{bound} msat are available"),
+    RejectCode.BUDGET_NOT_COVERED: Refusal("budget", "the bid needs more than the {bound} available", Unit.MSAT),
+    RejectCode.AMOUNT_INVALID: Refusal("amount", "an amount is more than 0 and at most {bound}", Unit.MSAT),
+    RejectCode.DEPOSITS_FULL: Refusal("amount", "the exchange takes {bound} more in all", Unit.MSAT),
+    RejectCode.BALANCE_INSUFFICIENT: Refusal("amount", "the account has {bound} available", Unit.MSAT),
     RejectCode.DESTINATION_INVALID: Refusal(
         "url", "a destination is a pool URL of 1 to {bound} characters, stratum+tcp://host:port, and a worker name"
     ),
     RejectCode.DESTINATIONS_FULL: Refusal("market", "an account has at most {bound} destinations"),
     RejectCode.DELIVERY_UNKNOWN: Refusal("delivery_id", "no such delivery, or it is settled"),
-    RejectCode.DELIVERY_NOT_STARTED: Refusal("delivery_id", "the delivery starts at {bound} ns"),
+    RejectCode.DELIVERY_NOT_STARTED: Refusal("delivery_id", "the delivery starts at {bound}", Unit.TIME),
     RejectCode.WORK_DECREASED: Refusal("hashes", "work is reported in total so far, and {bound} was reported before"),
     RejectCode.WORK_TOO_LARGE: Refusal("hashes", "a delivery has at most 2^120 hashes, 2^63 - 1 shares; bound {bound}"),
-    RejectCode.PERIOD_NOT_ENDED: Refusal("market", "the delivery period ends at {bound} ns"),
+    RejectCode.PERIOD_NOT_ENDED: Refusal("market", "the delivery period ends at {bound}", Unit.TIME),
     RejectCode.FLOW_UNKNOWN: Refusal("flow_id", "no such flow, or it is done with"),
     RejectCode.POOL_INVALID: Refusal(
         "name", "a pool has a name and an algorithm of 1 to {bound} printable characters and a password of at most as many"
@@ -165,6 +183,6 @@ REFUSALS: Final[dict[RejectCode, Refusal]] = {
 }
 
 
-def describe(code: RejectCode, bound: int) -> str:
-    """The sentence a client reads for ``code``, with the bound that was broken (0 where the code has none)."""
+def describe(code: RejectCode, bound: object) -> str:
+    """The sentence a client reads for ``code``, with the bound that was broken: as text in the client's units, or as it is."""
     return REFUSALS[code].message.format(bound=bound)

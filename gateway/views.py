@@ -4,6 +4,7 @@ A view is made from state as it is at the call; whether that may leave the proce
 """
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Final, Literal
 from zlib import crc32
 
@@ -12,7 +13,7 @@ from engine.events import Accepted, Amended, Canceled, Event, PoolSaved, Rejecte
 from engine.limits import SECOND_NS
 from engine.markets.dated import Delivery
 from engine.markets.live import NO_LIMIT, Ask, Bid, Flow
-from engine.rejects import REFUSALS, RejectCode, describe
+from engine.rejects import REFUSALS, RejectCode, Unit, describe
 from engine.types import LiveSpec, MarketSpec, MarketState, Side
 from gateway.channels.base import Terms
 from gateway.scale import MONEY, Scale
@@ -56,6 +57,11 @@ Level = tuple[int, int]
 def micros(ns: int) -> int:
     """Nanoseconds as the whole microseconds of the wire."""
     return ns // 1_000
+
+
+def iso(ns: int) -> str:
+    """A time as ISO 8601 in UTC, with microseconds: as people read it."""
+    return f"{datetime.fromtimestamp(ns // SECOND_NS, UTC):%Y-%m-%dT%H:%M:%S}.{ns % SECOND_NS // 1_000:06d}Z"
 
 
 # ---------------------------------------------------------------------------------------------------------------- markets
@@ -386,51 +392,6 @@ def delivery_view(delivery: Delivery, role: Literal["seller", "buyer", "meter"],
 
 # ---------------------------------------------------------------------------------------------------------------- refusals
 
-# The unit of a refusal's bound, where it is not a plain number.
-_IN_TICKS: Final = frozenset(
-    {
-        RejectCode.PRICE_TOO_LOW,
-        RejectCode.PRICE_TOO_HIGH,
-        RejectCode.POST_ONLY_WOULD_TAKE,
-        RejectCode.PEG_INVALID,
-        RejectCode.DECREASE_TOO_LARGE,
-    },
-)
-_IN_LOTS: Final = frozenset(
-    {
-        RejectCode.QTY_TOO_SMALL,
-        RejectCode.QTY_TOO_LARGE,
-        RejectCode.LIMIT_TOO_LOW,
-        RejectCode.LIMIT_TOO_HIGH,
-        RejectCode.SPEED_TOO_LOW,
-        RejectCode.SPEED_TOO_HIGH,
-        RejectCode.REDUCE_ONLY_EXCEEDED,
-        RejectCode.FILL_OR_KILL_UNFILLABLE,
-    }
-)
-_IN_MSAT: Final = frozenset(
-    {
-        RejectCode.NOTIONAL_TOO_LARGE,
-        RejectCode.FUNDS_INSUFFICIENT,
-        RejectCode.BUDGET_TOO_SMALL,
-        RejectCode.BUDGET_TOO_LARGE,
-        RejectCode.BUDGET_NOT_COVERED,
-        RejectCode.AMOUNT_INVALID,
-        RejectCode.DEPOSITS_FULL,
-        RejectCode.BALANCE_INSUFFICIENT,
-    }
-)
-_IN_NS: Final = frozenset(
-    {
-        RejectCode.DEADLINE_PASSED,
-        RejectCode.EXPIRY_INVALID,
-        RejectCode.LIFE_INVALID,
-        RejectCode.EDIT_LOCKED,
-        RejectCode.DECREASE_TOO_EARLY,
-        RejectCode.DELIVERY_NOT_STARTED,
-        RejectCode.PERIOD_NOT_ENDED,
-    }
-)
 # Fields whose name on the wire is another.
 _WIRE_NAMES: Final = {"deadline": "deadline_us", "expires_ns": "expires_us"}
 # Names of a field in calls that have no parameter of that name, or have one that means something else.
@@ -444,7 +405,8 @@ _INSTEAD: Final = {
 def reject_error(rejected: Rejected, terms: Terms | None, fields: tuple[str, ...] = ()) -> Error:
     """A refusal by the engine as the error that a client reads. ``fields`` are the call's parameters: a refusal's field that
     is one of them gets its path. Without ``terms`` a bound in ticks or lots stays a whole number."""
-    code, bound = rejected.code, rejected.bound
+    code = rejected.code
+    bound, said = _bound_texts(code, rejected.bound, terms)
     field = _WIRE_NAMES.get(REFUSALS[code].field, REFUSALS[code].field)
     if field in _INSTEAD and fields:
         for other in _INSTEAD[field]:
@@ -452,11 +414,11 @@ def reject_error(rejected: Rejected, terms: Terms | None, fields: tuple[str, ...
                 field = other
     return Error(
         code=code.value,
-        message=describe(code, bound),
+        message=describe(code, said),
         data=ErrorData(
             reason=code.name.lower(),
             field=f"params.{field}" if field in fields else field,
-            bound=_bound_text(code, bound, terms),
+            bound=bound,
             repeat=rejected.repeat,
         ),
     )
@@ -464,18 +426,25 @@ def reject_error(rejected: Rejected, terms: Terms | None, fields: tuple[str, ...
 
 def needs_terms(code: RejectCode) -> bool:
     """Whether a refusal's bound is a price or a quantity."""
-    return code in _IN_TICKS or code in _IN_LOTS
+    unit = REFUSALS[code].unit
+    return unit is Unit.TICKS or unit is Unit.LOTS
 
 
-def _bound_text(code: RejectCode, bound: int, terms: Terms | None) -> str:
-    if "{bound}" not in REFUSALS[code].message and not bound:
-        return ""
-    if code in _IN_MSAT:
-        return MONEY.format(bound)
-    if code in _IN_NS:
-        return str(micros(bound))
-    if terms is not None and code in _IN_TICKS:
-        return terms.price.format(bound)
-    if terms is not None and code in _IN_LOTS:
-        return terms.qty.format(bound)
-    return str(bound)
+def _bound_texts(code: RejectCode, bound: int, terms: Terms | None) -> tuple[str, str]:
+    """A bound in the units of the wire, and with its unit as a sentence has it; empty where the code has none."""
+    told = REFUSALS[code]
+    if "{bound}" not in told.message and not bound:
+        return "", ""
+    unit = told.unit
+    if unit is Unit.MSAT:
+        text = MONEY.format(bound)
+        return text, f"{text} BTC"
+    if unit is Unit.TIME:
+        return str(micros(bound)), iso(bound)
+    if unit is Unit.SPAN:
+        return str(micros(bound)), f"{bound // SECOND_NS} s"
+    if unit is Unit.NUMBER or terms is None:
+        text = str(bound)
+        return text, text if unit is Unit.NUMBER else f"{text} {unit.name.lower()}"
+    text = (terms.price if unit is Unit.TICKS else terms.qty).format(bound)
+    return text, text

@@ -1,15 +1,11 @@
-"""Errors in the words of whoever types commands: prices, quantities and BTC instead of steps, UTC instead of nanoseconds."""
+"""Errors in a line for whoever types commands, and times in UTC."""
 
-import re
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from hashpit.errors import Denied, HashpitError, Refused
-
-_STEPS = re.compile(r"\b(\d+) (ticks?|lots?|msat|ns ahead|ns)\b")
-"""A bound in the engine's own units, as its sentences have it."""
 
 
 def when(us: int) -> str:
@@ -21,21 +17,7 @@ def explain(error: HashpitError | ValueError) -> str:
     """One line: what was refused, with which bound, and what became of the order if it is closed already."""
     if not isinstance(error, Refused):
         return str(error)
-    bound = error.data.bound
-
-    def on_the_wire(found: re.Match[str]) -> str:
-        steps, unit = found.groups()
-        if not bound:
-            return found[0]
-        if unit == "ns ahead":
-            return f"{int(bound) // 1_000_000} s ahead"
-        if unit == "ns":
-            return f"{when(int(bound))} UTC"
-        if unit == "msat":
-            return f"{bound} BTC"
-        return found[0] if bound == steps else bound
-
-    message = _STEPS.sub(on_the_wire, error.message.replace("params.", ""))
+    message = error.message.replace("params.", "")
     field = error.data.field.removeprefix("params.")
     # The engine's sentences name what they are about.
     where = f" ({field})" if isinstance(error, Denied) and field and field not in message else ""

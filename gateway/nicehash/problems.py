@@ -6,7 +6,7 @@ Where NiceHash's own code for a refusal is known it is used. A refusal of the en
 
 from typing import Final
 
-from engine.rejects import REFUSALS, RejectCode
+from engine.rejects import REFUSALS, RejectCode, Unit, describe
 from gateway.nicehash.units import Units, plain, seconds_until
 from gateway.scale import MONEY
 
@@ -48,8 +48,6 @@ _CODES: Final[dict[RejectCode, int]] = {
 }
 """Refusals of the engine that NiceHash has a code for."""
 
-_TICKS: Final = {RejectCode.PRICE_TOO_LOW, RejectCode.PRICE_TOO_HIGH, RejectCode.DECREASE_TOO_LARGE}
-_LOTS: Final = {RejectCode.LIMIT_TOO_LOW, RejectCode.LIMIT_TOO_HIGH}
 _NAMES: Final = {
     "budget": "amount",
     "peg": "peg, pegOffset, pegFloor",
@@ -97,13 +95,13 @@ def refusal(code: RejectCode, bound: int, units: Units | None, now_ns: int) -> P
         left = seconds_until(bound, now_ns)
         return Problem(BAD_REQUEST, number, f"Price or limit cannot be changed yet. Seconds till available: {left}")
     told = REFUSALS[code]
-    text = told.message
-    if units is not None and code in _TICKS:
-        text = text.replace("{bound} ticks", f"{units.price_text(bound)} BTC/{units.price_display}/day")
-    elif units is not None and code in _LOTS:
-        text = text.replace("{bound} lots", f"{units.speed_text(bound)} {units.market_display}/s")
-    elif "{bound} msat" in text:
-        text = text.replace("{bound} msat", f"{plain(MONEY.format(bound))} BTC")
+    said = str(bound)
+    if told.unit is Unit.MSAT:
+        said = f"{plain(MONEY.format(bound))} BTC"
+    elif units is not None and told.unit is Unit.TICKS:
+        said = f"{units.price_text(bound)} BTC/{units.price_display}/day"
+    elif units is not None and told.unit is Unit.LOTS:
+        said = f"{units.speed_text(bound)} {units.market_display}/s"
     field = _NAMES.get(told.field, told.field)
     status = NOT_FOUND if code is RejectCode.POOL_UNKNOWN else BAD_REQUEST
-    return Problem(status, number, f"{field}: {text.format(bound=bound)}")
+    return Problem(status, number, f"{field}: {describe(code, said)}")

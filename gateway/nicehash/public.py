@@ -17,7 +17,8 @@ from gateway.nicehash.catalog import MARKETS, Quoted
 from gateway.nicehash.history import Market, Row
 from gateway.nicehash.problems import invalid
 from gateway.nicehash.units import Unusable, decimal_text, money_text
-from gateway.nicehash.views import book_row, exact_number, iso, millis, public_order, ratio, ratio_text
+from gateway.nicehash.views import book_row, exact_number, millis, public_order, ratio, ratio_text
+from gateway.views import iso
 
 PERMISSIONS: Final = ("VHOR", "PRCO", "ELCO", "MAPO", "VBTD")
 """NiceHash's names of what a key can be allowed here: the first and last come with our ``read``, the others with ``trade``."""

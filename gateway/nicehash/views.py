@@ -1,6 +1,5 @@
 """How the engine's values look to NiceHash's clients. Everything here is read, nothing decided."""
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Final
@@ -16,6 +15,7 @@ from gateway.nicehash.catalog import MARKETS, Catalog, Named, Quoted, named
 from gateway.nicehash.history import Payment, Placed
 from gateway.nicehash.units import Units, decimal_text, money_text, plain
 from gateway.ratelimit import MS_NS
+from gateway.views import iso
 
 _END: Final[dict[EndReason, tuple[str, str]]] = {
     EndReason.REQUESTED: ("CANCELLED", "Cancelled"),
@@ -28,12 +28,6 @@ _END: Final[dict[EndReason, tuple[str, str]]] = {
 _ACTIVE: Final = ("ACTIVE", "Active")
 STANDARD: Final = answers.Coded(code="STANDARD", description="Standard")
 _SCHEMES: Final = ("stratum+tcp://", "stratum+ssl://", "stratum://")
-
-
-def iso(ts_ns: int) -> str:
-    """ISO 8601 with microseconds."""
-    moment = datetime.fromtimestamp(ts_ns // SECOND_NS, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ts_ns % SECOND_NS // 1_000:06d}Z"
 
 
 def millis(ts_ns: int) -> int:
