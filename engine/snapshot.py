@@ -588,7 +588,8 @@ def _restore_delivery(engine: Engine, saved: _Delivery) -> None:
 
 def _live(engine: Engine) -> list[_LiveMarket]:
     live = engine.live
-    flows: dict[str, list[Flow]] = {symbol: [] for symbol in sorted(live.markets)}
+    # as they were listed: of two that are alike the older one comes first wherever markets are named or shown
+    flows: dict[str, list[Flow]] = {symbol: [] for symbol in live.markets}
     for flow_id in sorted(live.flowing.by_id):
         flow = live.flowing.by_id[flow_id]
         flows[flow.bid.market].append(flow)

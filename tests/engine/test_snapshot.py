@@ -6,13 +6,26 @@ import pytest
 from msgspec import msgpack
 from msgspec.structs import replace
 
-from engine.commands import Cancel, Command, CreateAccount, Deposit, Entry, ListMarket, Place, ReportWork, Tick, Withdraw
+from engine.commands import (
+    Cancel,
+    Command,
+    CreateAccount,
+    Deposit,
+    Entry,
+    ListLive,
+    ListMarket,
+    Place,
+    ReportWork,
+    Tick,
+    Withdraw,
+)
 from engine.core import Engine
 from engine.events import Accepted, Canceled, Event
 from engine.invariants import check
 from engine.limits import MONEY_MAX_MSAT, SECOND_NS, SHARES_MAX, WORK_MAX_HASHES, Limits
 from engine.snapshot import FORMAT, _Snapshot, dump, restore, state_hash
 from engine.types import MarketSpec, OrderType, Side
+from tests.engine.live import LIVE
 from tests.reference.exchange import NaiveExchange
 from tests.reference.market import SPEC, START_NS
 from tests.reference.stream import SMALL, Stream
@@ -177,3 +190,12 @@ def test_money_fills_64_bits_and_work_more() -> None:
     assert restored.accounts[100].balance == MONEY_MAX_MSAT - 10_000 - 1_001
     assert restored.deliveries[1].proven_hashes == WORK_MAX_HASHES
     assert restored.deliveries[1].contracted_hashes == (2**63 - 1) * 86_400
+
+
+def test_live_markets_come_back_in_the_order_in_which_they_were_listed() -> None:
+    engine = Engine()
+    for name in ("B", "C", "A"):
+        engine.apply(Entry(engine.seq + 1, START_NS, ListLive(replace(LIVE, symbol=name))))
+    restored = restore(dump(engine))
+    assert [*restored.live.markets] == ["B", "C", "A"]
+    assert dump(restored) == dump(engine)
