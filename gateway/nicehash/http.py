@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ STOP_S: Final = 2
 BACKLOG: Final = 256
 FRAMES_MAX: Final = 1_000
 """Messages of the feed that wait for one client; one that reads too slowly for that is closed."""
+FRAMES_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Bytes of them, the same: a whole book is more than one of them."""
 SLOW_READER: Final = 1008
 GOING_AWAY: Final = 1001
 
@@ -156,14 +159,13 @@ class Edge:
         body = await _body(request)
         scope = request.scope
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        client = scope["client"]
         asked = Asked(
             method=scope["method"],
             path=scope["raw_path"].decode("latin-1"),
             query=scope["query_string"].decode("latin-1"),
             headers=headers,
             body=body,
-            ip=client_address(client[0] if client else "", headers.get("x-forwarded-for", ""), self._proxies),
+            ip=self._address(scope["client"], headers.get("x-forwarded-for", "")),
             unique=unique,
         )
         told: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -181,6 +183,10 @@ class Edge:
             text = "the outcome is not known yet: send the request again with its X-Request-Id"
             raise problems.http(problems.TIMED_OUT, text) from None
 
+    def _address(self, client: Any, forwarded: str) -> str:
+        """Who sent a request: the peer, or for whom a trusted proxy did."""
+        return client_address(client[0] if client else "", forwarded, self._proxies)
+
     # -------------------------------------------------------------------------------------------------------------- feed
 
     async def feed(self, socket: WebSocket[Any, Any, Any]) -> None:
@@ -189,7 +195,12 @@ class Edge:
         wanted = next((name for name in offered if name in ("v12.stomp",)), None)
         await socket.accept(subprotocols=wanted)
         mine = FeedSocket(socket)
-        session = StompSession(self.service.feed, mine.put, lambda: mine.end(1000))
+        ip = self._address(socket.scope["client"], socket.headers.get("x-forwarded-for", ""))
+
+        def afford(tokens: int) -> bool:
+            return self.service.afford(ip, tokens, self.clock())
+
+        session = StompSession(self.service.feed, mine.put, lambda: mine.end(1000), afford)
         self._feeds[mine] = None
         writer = asyncio.create_task(mine.write())
         try:
@@ -210,7 +221,8 @@ class FeedSocket:
 
     def __init__(self, socket: WebSocket[Any, Any, Any]) -> None:
         self._socket = socket
-        self._frames: asyncio.Queue[bytes] = asyncio.Queue(FRAMES_MAX)
+        self._frames: deque[bytes] = deque()
+        self._bytes = 0
         self._code = 0
         self._news = asyncio.Event()
 
@@ -218,10 +230,11 @@ class FeedSocket:
         """Send a frame, soon."""
         if self._code:
             return
-        try:
-            self._frames.put_nowait(frame)
-        except asyncio.QueueFull:
+        if len(self._frames) >= FRAMES_MAX or self._bytes + len(frame) > FRAMES_BYTES_MAX:
             self.end(SLOW_READER)
+            return
+        self._frames.append(frame)
+        self._bytes += len(frame)
         self._news.set()
 
     def end(self, code: int) -> None:
@@ -232,8 +245,10 @@ class FeedSocket:
     async def write(self) -> None:
         """Write what comes, until the end."""
         while True:
-            while not self._frames.empty():
-                await self._socket.send_text(self._frames.get_nowait().decode())
+            while self._frames:
+                frame = self._frames.popleft()
+                self._bytes -= len(frame)
+                await self._socket.send_text(frame.decode())
             if self._code:
                 await self._socket.close(code=self._code)
                 return

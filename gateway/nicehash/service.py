@@ -126,6 +126,14 @@ class Service:
         if self.history.tick(now_ns):
             self.feed.candles()
 
+    def afford(self, ip: str, tokens: int, now_ns: int) -> bool:
+        """Take requests from the budget of an address that has no key; False, with what there was taken, for too many."""
+        addresses = self.exchange.limiter.addresses
+        group = address_group(ip)
+        bucket = addresses.acquire(group).requests
+        addresses.release(group)
+        return all(bucket.take(now_ns) for _ in range(tokens))
+
     def handle(
         self, route: Route, request: Request, path: Mapping[str, str], now_ns: int, reply: Callable[[Reply], None]
     ) -> None:

@@ -42,6 +42,8 @@ SUBSCRIBERS_MAX: Final = 1_000
 """Subscriptions of all connections."""
 SNAPSHOT_ORDERS_MAX: Final = 10_000
 """Orders of one snapshot: those that pay best."""
+ROWS_PER_TOKEN: Final = 500
+"""A subscription costs the address a request, and another for every so many orders or candles of its first message."""
 VERSION: Final = "1.2"
 
 _TOLD: Final = frozenset({BidPlaced, BidAmended, BidRefilled, BidResumed, BidEnded})
@@ -50,12 +52,18 @@ _CANDLES: Final = "candlesticks"
 
 
 class StompSession:
-    """One client: its websocket messages in, frames out through ``send``; ``end`` closes the socket behind what was sent."""
+    """One client: its websocket messages in, frames out through ``send``; ``end`` closes the socket behind what was sent.
 
-    def __init__(self, feed: "Feed", send: Callable[[bytes], None], end: Callable[[], None]) -> None:
+    ``afford`` takes so many requests from the client's budget; False when that has fewer.
+    """
+
+    def __init__(
+        self, feed: "Feed", send: Callable[[bytes], None], end: Callable[[], None], afford: Callable[[int], bool]
+    ) -> None:
         self._feed = feed
         self._send = send
         self._end = end
+        self._afford = afford
         self._connected = False
         self._open = True
         self._sent = 0
@@ -91,23 +99,26 @@ class StompSession:
         """Pass on a message of something that is subscribed."""
         for name, wanted in self._names.items():
             if wanted == destination:
-                self._sent += 1
-                self._send(
-                    dump_frame(
-                        MessageFrame(
-                            headers={
-                                "subscription": name,
-                                "message-id": str(self._sent),
-                                "destination": "/tradingview/" + "/".join(destination),
-                                "content-type": "application/json",
-                                "content-length": str(len(content)),
-                            },
-                            body=content,
-                        )
-                    )
-                )
+                self._message(name, destination, content)
 
     # --------------------------------------------------------------------------------------------------------- internals
+
+    def _message(self, name: str, destination: tuple[str, ...], content: bytes) -> None:
+        self._sent += 1
+        self._send(
+            dump_frame(
+                MessageFrame(
+                    headers={
+                        "subscription": name,
+                        "message-id": str(self._sent),
+                        "destination": "/tradingview/" + "/".join(destination),
+                        "content-type": "application/json",
+                        "content-length": str(len(content)),
+                    },
+                    body=content,
+                )
+            )
+        )
 
     def _frame(self, frame: object) -> None:
         if isinstance(frame, HeartbeatFrame):
@@ -145,12 +156,17 @@ class StompSession:
         if found is None:
             self._fail(f"there is nothing at {destination[:100]}")
             return
+        if not self._afford(1 + self._feed.rows(found) // ROWS_PER_TOKEN):
+            self._fail("too many requests of this address")
+            return
         if not self._feed.add(found, self):
             self._fail(f"the feed has at most {SUBSCRIBERS_MAX} subscriptions")
             return
         self._names[name] = found
         self._receipt(headers)
-        self._feed.show(found, self)
+        shown = self._feed.shown(found)
+        if shown is not None:
+            self._message(name, found, shown)
 
     def _unsubscribe(self, headers: dict[str, Any]) -> None:
         destination = self._names.pop(headers.get("id", ""), None)
@@ -206,20 +222,24 @@ class Feed:
             if not sessions:
                 del self._subscribers[destination]
 
-    def show(self, destination: tuple[str, ...], session: StompSession) -> None:
+    def rows(self, destination: tuple[str, ...]) -> int:
+        """How many orders or candles the first message of a subscription has."""
+        topic, _, last = destination
+        _, market = self._named(destination)
+        if market is None:
+            return 0
+        return min(len(market.bids), SNAPSHOT_ORDERS_MAX) if topic == _ORDERS else len(market.candles[last])
+
+    def shown(self, destination: tuple[str, ...]) -> bytes | None:
         """How things stand: the first message of a subscription."""
-        topic, algorithm, last = destination
-        quoted = self._quoted(algorithm, last if topic == _ORDERS else "")
-        market = self._history.markets.get(quoted.spec.symbol) if quoted is not None else None
+        topic, _, last = destination
+        quoted, market = self._named(destination)
         if quoted is None or market is None:
-            return
+            return None
         if topic == _ORDERS:
             bids = sorted(market.bids.values(), key=lambda bid: (-bid.price, bid.order_id))[:SNAPSHOT_ORDERS_MAX]
-            rows = [_snapshot_row(bid, quoted.units) for bid in bids]
-            session.tell(destination, encode({"event": "Snapshot", "list": rows}))
-        else:
-            rows = [_candle(candle, quoted) for candle in market.candles[last]]
-            session.tell(destination, encode(rows))
+            return encode({"event": "Snapshot", "list": [_snapshot_row(bid, quoted.units) for bid in bids]})
+        return encode([_candle(candle, quoted) for candle in market.candles[last]])
 
     def publish(self, events: list[Event]) -> None:
         """Tell of what one durable entry did."""
@@ -265,6 +285,12 @@ class Feed:
             content = encode([_candle(market.candles[last][-1], quoted)])
             for session in [*sessions]:
                 session.tell(destination, content)
+
+    def _named(self, destination: tuple[str, ...]) -> tuple[Quoted | None, Market | None]:
+        """The market of a destination, and its past."""
+        topic, algorithm, last = destination
+        quoted = self._quoted(algorithm, last if topic == _ORDERS else "")
+        return quoted, self._history.markets.get(quoted.spec.symbol) if quoted is not None else None
 
     def _quoted(self, algorithm: str, market: str) -> Quoted | None:
         return self._catalog.find(algorithm, market)

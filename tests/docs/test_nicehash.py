@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.rejects import RejectCode
-from gateway.nicehash import history, http, ids, problems, service
+from gateway.nicehash import history, http, ids, problems, service, stomp
 from gateway.nicehash.catalog import ALGORITHMS, MARKETS
 from gateway.nicehash.problems import Problem, refusal
 from gateway.nicehash.routes import PRIVATE, PUBLIC
@@ -76,7 +76,8 @@ def test_the_bounds_are_the_codes() -> None:
     assert f"{service.REMEMBERED_NS // 60 // 10**9} minutes, at most {service.REMEMBERED_MAX:,} answers" in FLAT
     assert f"have more than {service.BODY_BYTES_MAX:,} bytes" in FLAT
     assert f"longer than {http.BODY_S:.0f} seconds" in FLAT
-    assert f"leaves {http.FRAMES_MAX:,} messages unread" in FLAT
+    assert f"leaves {http.FRAMES_MAX:,} messages unread, or {http.FRAMES_BYTES_MAX // 2**20} MiB" in FLAT
+    assert f"for every {stomp.ROWS_PER_TOKEN} orders or candles" in FLAT
     assert f"({history.CANDLES_MAX} of each timeframe)" in FLAT
     assert f"({history.ROWS_MAX * history.ROW_SAMPLES // 1_440} days)" in FLAT
     hours = history.ORDER_ROWS_MAX * history.ROW_SAMPLES // 60

@@ -93,7 +93,7 @@ def test_the_projection_and_the_feed_follow_any_stream(seed: int) -> None:
     catalog = Catalog(engine.live.markets)
     feed = Feed(catalog, history)
     frames: list[bytes] = []
-    listener = StompSession(feed, frames.append, lambda: None)
+    listener = StompSession(feed, frames.append, lambda: None, lambda tokens: True)
     listener.receive(b"CONNECT\naccept-version:1.2\n\n\0")
     ended: dict[int, int] = {}
     for entry in LiveStream(oracle, seed).entries(700):

@@ -409,6 +409,38 @@ async def test_a_feed_that_is_not_read_is_closed(tmp_path: Path, monkeypatch: py
             assert closed.value.rcvd.code == 1008
 
 
+async def test_what_waits_for_a_client_of_the_feed_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_module, "FRAMES_BYTES_MAX", 2_000)
+    async with serving(tmp_path) as running:
+        venue = running.venue
+        client = venue.client()
+        async with feed(running) as socket:
+            await socket.send("CONNECT\naccept-version:1.2\n\n\0")
+            await socket.send("SUBSCRIBE\nid:7\ndestination:/tradingview/order-changes/SHA256/BTC\n\n\0")
+            await frames(socket, 2)
+            pool = venue.pool(client)
+            for _ in range(3):
+                venue.order(client, pool_id=pool)
+                await frames(socket, 1)
+            for _ in range(20):
+                venue.order(client, pool_id=pool)
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await frames(socket, 100)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1008
+
+
+async def test_subscribing_again_and_again_spends_the_address_s_requests(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running, feed(running) as socket:
+        await socket.send("CONNECT\naccept-version:1.2\n\n\0")
+        await frames(socket, 1)
+        topic = "/tradingview/candlesticks/SHA256/1h"
+        for number in range(running.venue.stage.exchange.config.rates.ip.burst + 1):
+            await socket.send(f"SUBSCRIBE\nid:{number}\ndestination:{topic}\n\n\0UNSUBSCRIBE\nid:{number}\n\n\0")
+        told = [frame async for frame in socket]
+        assert str(told[-1]).startswith("ERROR\nmessage:too many requests")
+
+
 async def test_a_stop_closes_the_feed(tmp_path: Path) -> None:
     async with serving(tmp_path) as running, feed(running) as socket:
         stopping = asyncio.create_task(running.edge.stop())

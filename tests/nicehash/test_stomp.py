@@ -22,10 +22,16 @@ ORDER = "/main/api/v2/hashpower/order"
 class Client:
     """One client of a feed."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, tokens: int = 1_000) -> None:
         self.frames: list[bytes] = []
         self.ended = False
-        self.session = StompSession(feed, self.frames.append, self._end)
+        self.tokens = tokens
+        """Requests that it may still make."""
+        self.session = StompSession(feed, self.frames.append, self._end, self._afford)
+
+    def _afford(self, tokens: int) -> bool:
+        self.tokens -= tokens
+        return self.tokens >= 0
 
     def _end(self) -> None:
         self.ended = True
@@ -186,8 +192,9 @@ def test_a_client_that_leaves_is_told_nothing(venue: Venue) -> None:
 
 def test_two_subscriptions_to_one_thing(venue: Venue) -> None:
     listener = subscribed(venue)
-    listener.send("SUBSCRIBE", id="2", destination=ORDERS)
     listener.told()
+    listener.send("SUBSCRIBE", id="2", destination=ORDERS)
+    assert [message["event"] for message in listener.told()] == ["Snapshot"], "the first one has it already"
     order = venue.order(venue.client())
     assert [message["orderId"] for message in listener.told()] == [order["id"]] * 2
     listener.send("UNSUBSCRIBE", id="1")
@@ -275,6 +282,24 @@ def test_a_snapshot_is_bounded(venue: Venue, monkeypatch: pytest.MonkeyPatch) ->
     ids = [venue.order(trader, price=f"0.{digit}")["id"] for digit in (4, 6, 5)]
     [snapshot] = subscribed(venue).told()
     assert [row["orderId"] for row in snapshot["list"]] == [ids[1], ids[2]]
+
+
+def test_a_subscription_costs_requests_by_the_length_of_its_first_message(
+    venue: Venue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stomp, "ROWS_PER_TOKEN", 2)
+    trader = venue.client()
+    for digit in (4, 6, 5):
+        venue.order(trader, price=f"0.{digit}")
+    client = Client(venue.service.feed, tokens=5).connect()
+    for number, left in enumerate((3, 1)):
+        client.send("SUBSCRIBE", id=str(number), destination=ORDERS)
+        assert client.tokens == left
+        client.send("UNSUBSCRIBE", id=str(number))
+    client.frames.clear()
+    client.send("SUBSCRIBE", id="9", destination=ORDERS)
+    assert client.failed() == "too many requests of this address"
+    assert len(venue.service.feed) == 0
 
 
 @given(st.binary(max_size=300))
