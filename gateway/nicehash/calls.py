@@ -19,6 +19,7 @@ from gateway.nicehash.catalog import Catalog, Quoted
 from gateway.nicehash.history import History
 from gateway.nicehash.problems import Problem, refusal
 from gateway.nicehash.units import Units
+from gateway.ratelimit import Bucket
 from gateway.sequencer import Overloaded, Stopped
 from gateway.wire import Permission
 
@@ -84,7 +85,20 @@ class Route(NamedTuple):
 class Call:
     """Exactly one of ``answer`` and ``refuse``, once."""
 
-    __slots__ = ("_reply", "body", "catalog", "exchange", "history", "key", "now_ns", "path", "query", "request", "route")
+    __slots__ = (
+        "_reply",
+        "body",
+        "bucket",
+        "catalog",
+        "exchange",
+        "history",
+        "key",
+        "now_ns",
+        "path",
+        "query",
+        "request",
+        "route",
+    )
 
     def __init__(
         self,
@@ -108,6 +122,8 @@ class Call:
         self.key: Key | None = None
         self.query: dict[str, Any] = {}
         self.body: Any = None
+        self.bucket: Bucket | None = None
+        """What the request is paid from."""
         self._reply = reply
 
     @property
@@ -120,6 +136,14 @@ class Call:
     def request_id(self) -> str:
         """The client's name for this request, or one that nobody used before."""
         return self.request.headers.get("x-request-id", "") or self.request.unique
+
+    def spend(self, tokens: int) -> None:
+        """Pay for what costs as much as so many requests. Raises Problem when there are fewer; they are spent then."""
+        bucket = self.bucket
+        assert bucket is not None, "the service has set it"
+        for _ in range(tokens):
+            if not bucket.take(self.now_ns):
+                raise problems.http(problems.TOO_MANY, f"too many requests; wait {bucket.wait_ms(self.now_ns)} ms")
 
     # --------------------------------------------------------------------------------------------------------- answering
 

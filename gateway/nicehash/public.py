@@ -22,8 +22,8 @@ from gateway.views import iso
 
 PERMISSIONS: Final = ("VHOR", "PRCO", "ELCO", "MAPO", "VBTD")
 """NiceHash's names of what a key can be allowed here: the first and last come with our ``read``, the others with ``trade``."""
-PUBLIC_ORDERS_MAX: Final = 1_000
-"""Orders of one answer."""
+WALKED_PER_TOKEN: Final = 2_000
+"""Orders that are passed by on the way to a page cost a request for every so many."""
 
 
 def time(call: Call) -> None:
@@ -165,6 +165,7 @@ def order_book(call: Call) -> None:
     crossing, units = quoted.market.crossing, quoted.units
     first = query["page"] * query["size"]
     own = call.key.account if call.key is not None else 0
+    call.spend(min(first, len(_market(call, quoted).bids)) // WALKED_PER_TOKEN)
     shown = answers.BookMarket(
         updated_ts=iso(call.now_ns),
         total_speed=units.speed_text(crossing.bid_total),
@@ -281,16 +282,19 @@ def summaries(call: Call) -> None:
 
 def public_orders(call: Call) -> None:
     """Bids of every market, best first; the time of ``timestamp`` and ``op`` is that of placing."""
-    found: list[answers.PublicOrder] = []
     query = call.query
-    first = query["page"] * query["size"]
-    for quoted in call.all_quoted():
-        bids = best_first(quoted.market.crossing.bids)
-        chosen = (bid for bid in bids if matches(query["op"], bid.ts_ns, query["timestamp"]))
-        found += [public_order(bid, quoted) for bid in islice(chosen, first + query["size"] - len(found))]
-        if len(found) >= first + query["size"]:
-            break
-    call.read(answers.PublicOrders(rows=found[first:]))
+    first, found = query["page"] * query["size"], call.all_quoted()
+    there = sum(len(_market(call, quoted).bids) for quoted in found)
+    # any of them may have to be looked at for one that is of the right time
+    call.spend((there if query["timestamp"] or query["op"] in ("GT", "GE") else min(first, there)) // WALKED_PER_TOKEN)
+    chosen = (
+        (bid, quoted)
+        for quoted in found
+        for bid in best_first(quoted.market.crossing.bids)
+        if matches(query["op"], bid.ts_ns, query["timestamp"])
+    )
+    rows = [public_order(bid, quoted) for bid, quoted in islice(chosen, first, first + query["size"])]
+    call.read(answers.PublicOrders(rows=rows))
 
 
 def matches(op: str, ts_ns: int, bound_ms: int) -> bool:

@@ -156,10 +156,10 @@ class Service:
         try:
             if route.signature == "yes" or (route.signature == "optional" and "x-auth" in request.headers):
                 call.key = self._signer(request, group, address, now_ns)
-                bucket = self._budget(call.key, route)
+                call.bucket = self._budget(call.key, route)
             else:
-                bucket = address.requests
-            _take(bucket, now_ns)
+                call.bucket = address.requests
+            call.spend(1)
         finally:
             addresses.release(group)
         key = call.key
@@ -173,8 +173,7 @@ class Service:
                 f"Order creations are currently disabled: the key lacks the permission {route.permission}",
             )
         call.query = parse_query(request.query, route.query)
-        for _ in range((call.query.get("size", 1) - 1) // ROWS_PER_TOKEN):
-            _take(bucket, now_ns)
+        call.spend((call.query.get("size", 1) - 1) // ROWS_PER_TOKEN)
         if route.body is not None:
             call.body = parse_body(request.body, route.body)
         if key is not None and request.method != "GET" and not route.is_repeatable:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.rejects import RejectCode
-from gateway.nicehash import history, http, ids, problems, service, stomp
+from gateway.nicehash import history, http, ids, problems, public, service, stomp
 from gateway.nicehash.catalog import ALGORITHMS, MARKETS
 from gateway.nicehash.problems import Problem, refusal
 from gateway.nicehash.routes import PRIVATE, PUBLIC
@@ -83,5 +83,6 @@ def test_the_bounds_are_the_codes() -> None:
     hours = history.ORDER_ROWS_MAX * history.ROW_SAMPLES // 60
     assert f"({hours} hours of at most {history.ORDERS_SAMPLED_MAX:,} orders at a time)" in FLAT
     assert f"A page of more than {service.ROWS_PER_TOKEN} rows costs a request for every hundred" in FLAT
+    assert f"one for every {public.WALKED_PER_TOKEN:,} orders before it" in FLAT
     for timeframe in TIMEFRAMES:
         assert f"`{timeframe}`" in TEXT

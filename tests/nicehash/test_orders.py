@@ -10,7 +10,9 @@ from engine.commands import PlaceAsk, PlaceBid, SetMarketState
 from engine.limits import SECOND_NS
 from engine.types import EndReason, MarketState
 from gateway.config import Bucket, Config, RateConfig
+from gateway.nicehash import public
 from gateway.nicehash.public import price_for
+from gateway.ratelimit import MS_NS
 from tests.nicehash.venue import FACTORS, MARKET, Account, Venue, live_spec
 
 ORDER = "/main/api/v2/hashpower/order"
@@ -420,6 +422,32 @@ def test_long_pages_cost_more(tmp_path: Path) -> None:
     assert venue.error(*book, query="algorithm=SHA256&size=1")[0] == 429
     venue.stage.now_ns += 5 * SECOND_NS
     assert venue.error(*book, query="algorithm=SHA256&size=1000")[0] == 429
+
+
+@pytest.mark.parametrize("path", ["/main/api/v2/hashpower/orderBook", "/main/api/v2/public/orders"])
+def test_orders_on_the_way_to_a_page_cost_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setattr(public, "WALKED_PER_TOKEN", 2)
+    venue = tight(tmp_path, ip=Bucket(per_second=1, burst=4))
+    client = venue.client()
+    for digit in range(6):
+        venue.order(client, price=f"0.5{digit}")
+    # the fifth order costs what passing by four does, and there are six to pass by
+    venue.call("GET", path, query="algorithm=SHA256&size=1&page=4")
+    assert venue.error("GET", path, query="algorithm=SHA256&size=1&page=2")[0] == 429
+    venue.stage.now_ns += 5 * SECOND_NS
+    venue.call("GET", path, query="algorithm=SHA256&size=100&page=1000")
+    assert venue.error("GET", path, query="algorithm=SHA256&size=1")[0] == 429
+
+
+def test_orders_of_a_time_cost_as_many_requests_as_there_are_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(public, "WALKED_PER_TOKEN", 2)
+    venue = tight(tmp_path, ip=Bucket(per_second=1, burst=4))
+    client = venue.client()
+    for digit in range(6):
+        venue.order(client, price=f"0.5{digit}")
+    late = {"op": "GT", "timestamp": venue.stage.now_ns // MS_NS}
+    assert venue.call("GET", "/main/api/v2/public/orders", query=late) == {"list": []}
+    assert venue.error("GET", "/main/api/v2/public/orders")[0] == 429
 
 
 # --- lists
