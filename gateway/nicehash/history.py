@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from engine.commands import Entry
 from engine.core import Engine
@@ -162,7 +162,7 @@ class Past:
 class Market:
     """One live market: its open bids, what flows now, and how that was."""
 
-    __slots__ = ("bids", "candles", "flows", "rows", "spec", "speed", "value")
+    __slots__ = ("bids", "candles", "flows", "rows", "spec", "speed", "told", "value")
 
     def __init__(self, spec: LiveSpec) -> None:
         self.spec = spec
@@ -172,6 +172,8 @@ class Market:
         """Sum of price times lots over all flows; of a uniform market, see :meth:`row`."""
         self.flows = 0
         self.rows: deque[Row] = deque(maxlen=ROWS_MAX)
+        self.told: tuple[Row | None, Raw] | None = None
+        """What all rows were told as, and the newest of them then."""
         self.candles: dict[str, deque[Candle]] = {name: deque(maxlen=CANDLES_MAX) for name in TIMEFRAMES}
 
     def row(self, ts_ns: int) -> Row:

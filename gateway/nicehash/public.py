@@ -6,6 +6,8 @@ from fractions import Fraction
 from itertools import islice
 from typing import Any, Final
 
+from msgspec import Raw
+
 from engine.book import Book, Resting
 from engine.crossing import Slot
 from engine.markets.live import Bid
@@ -375,15 +377,17 @@ def algo_history(call: Call) -> None:
     """Every five minutes: Unix time, H/s, satoshi for one H/s for a day, 0."""
     quoted = call.quoted(call.query["algorithm"], call.query["market"])
 
-    def make() -> list[list[int | Decimal]]:
-        return [
-            [
-                row.ts_ns // 10**9,
-                Decimal(row.speed * quoted.spec.lot_hashrate),
-                ratio(_average(row) * quoted.units.per_hash(1)),
-                0,
-            ]
-            for row in _market(call, quoted).rows
-        ]
+    def make() -> Raw:
+        market = _market(call, quoted)
+        newest = market.rows[-1] if market.rows else None
+        # 30 days are long to write down, and stay the same for five minutes
+        if market.told is None or market.told[0] is not newest:
+            market.told = newest, Raw(answers.encode([_history_row(quoted, row) for row in market.rows]))
+        return market.told[1]
 
     _later(call, make)
+
+
+def _history_row(quoted: Quoted, row: Row) -> list[int | Decimal]:
+    speed = Decimal(row.speed * quoted.spec.lot_hashrate)
+    return [row.ts_ns // 10**9, speed, ratio(_average(row) * quoted.units.per_hash(1)), 0]

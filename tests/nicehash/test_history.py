@@ -12,8 +12,9 @@ from engine.events import BidEnded, Event
 from engine.markets.live import Bid
 from engine.types import Pricing
 from gateway.nicehash import history as history_module
+from gateway.nicehash import public
 from gateway.nicehash.catalog import Catalog
-from gateway.nicehash.history import CANDLES_MAX, DAY_ROWS, ROWS_MAX, History, Past, Row
+from gateway.nicehash.history import CANDLES_MAX, DAY_ROWS, ROW_SAMPLES, ROWS_MAX, History, Past, Row
 from gateway.nicehash.stomp import Feed, StompSession
 from gateway.nicehash.views import view_of
 from tests.nicehash.venue import FACTORS, MARKET, Account, Venue, live_spec
@@ -228,6 +229,20 @@ def test_the_history_has_a_row_every_five_minutes(venue: Venue) -> None:
     data = venue.call("GET", f"{ORDER}/{order['id']}/stats", client)
     assert [row[1:] for row in data["data"]] == [[1, 0.001, 0.001, 0.5, 0]] * 4
     assert data["columns"][0] == "time"
+
+
+def test_the_history_is_written_down_once_per_row(venue: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = ("GET", "/main/api/v2/public/algo/history")
+    assert venue.call(*path, query="algorithm=SHA256") == []
+    venue.wait(300)
+    rows = venue.call(*path, query="algorithm=SHA256")
+    assert len(rows) == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(public, "_history_row", None)
+        assert venue.call(*path, query="algorithm=SHA256ASICBOOST&market=EU") == rows
+    for _ in range(ROW_SAMPLES):
+        venue.wait(60)
+    assert len(venue.call(*path, query="algorithm=SHA256")) == 2
 
 
 def test_24_hours(venue: Venue) -> None:
