@@ -155,8 +155,11 @@ class Service:
         address = addresses.acquire(group)
         try:
             if route.signature == "yes" or (route.signature == "optional" and "x-auth" in request.headers):
-                call.key = self._signer(request, group, address, now_ns)
+                call.key, nonce = self._signer(request, group, address, now_ns)
                 call.bucket = self._budget(call.key, route)
+                # What is refused for want of budget uses no nonce up: it may be sent again, and fills no table.
+                if not call.bucket.wait_ms(now_ns):
+                    self._use_up(call.key, nonce, address, now_ns)
             else:
                 call.bucket = address.requests
             call.spend(1)
@@ -183,8 +186,8 @@ class Service:
             call.reply_to(answered)
         route.run(call)
 
-    def _signer(self, request: Request, group: str, address: AddressBudget, now_ns: int) -> Key:
-        """The key that signed the request. Raises Problem."""
+    def _signer(self, request: Request, group: str, address: AddressBudget, now_ns: int) -> tuple[Key, str]:
+        """The key that signed the request, and the nonce that it came with. Raises Problem."""
         try:
             signed = signing.signed_headers(request.headers)
         except ValueError as problem:
@@ -210,11 +213,15 @@ class Service:
         if not key.allows(request.ip):
             _log.warning("address refused: not in the key's list", key=signed.key, ip=request.ip)
             raise problems.session("the key may not be used from this address")
-        if self.nonces.is_full(signed.key, now_ns):
+        return key, signed.nonce
+
+    def _use_up(self, key: Key, nonce: str, address: AddressBudget, now_ns: int) -> None:
+        """The nonce is good once. Raises Problem."""
+        if self.nonces.is_full(key.key_id, now_ns):
             raise problems.http(problems.TOO_MANY, "too many requests of this key in ten minutes")
-        if not self.nonces.use(signed.key, signed.nonce, now_ns):
+        if not self.nonces.use(key.key_id, nonce, now_ns):
+            _take(address.requests, now_ns)
             raise problems.session("X-Nonce was used before")
-        return key
 
     def _budget(self, key: Key, route: Route) -> Bucket:
         """What of the account's the request is paid from."""

@@ -18,7 +18,9 @@ TEXT_CHARS_MAX: Final = 128
 NONCES_PER_KEY_MAX: Final = 131_072
 """Nonces of one key that are remembered; a key that sends more within two windows is told to wait."""
 NONCES_MAX: Final = 262_144
-"""Nonces of all keys that are remembered."""
+"""Nonces of all keys that are remembered, but for what every key has free."""
+NONCES_FREE: Final = 1_000
+"""So many a key may have remembered however many the others have: two busy keys lock nobody out."""
 
 
 class Signed(NamedTuple):
@@ -64,9 +66,15 @@ class Nonces:
     """
 
     def __init__(
-        self, start_ns: int, per_key_max: int = NONCES_PER_KEY_MAX, all_max: int = NONCES_MAX, window_ns: int = WINDOW_NS
+        self,
+        start_ns: int,
+        per_key_max: int = NONCES_PER_KEY_MAX,
+        all_max: int = NONCES_MAX,
+        window_ns: int = WINDOW_NS,
+        free: int = NONCES_FREE,
     ) -> None:
         self._start_ms = start_ns // MS_NS
+        self._free = free
         self._per_key_max = per_key_max
         self._all_max = all_max
         self._window_ns = window_ns
@@ -87,7 +95,8 @@ class Nonces:
         if self._count >= self._all_max:
             for other in [*self._used]:
                 self._forget(other, now_ns)
-        return self._count >= self._all_max or len(self._used.get(key, ())) >= self._per_key_max
+        used = len(self._used.get(key, ()))
+        return used >= self._per_key_max or (self._count >= self._all_max and used >= self._free)
 
     def use(self, key: str, nonce: str, now_ns: int) -> bool:
         """Use a nonce up; False when it was. To be called for a good signature only, and not when it is full."""

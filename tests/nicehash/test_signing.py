@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.limits import SECOND_NS
+from gateway.config import Bucket, Config, RateConfig
 from gateway.nicehash import signing
 from gateway.nicehash.signing import WINDOW_NS, Nonces, Signed, message, signed_headers
 from gateway.ratelimit import MS_NS
@@ -96,7 +97,7 @@ def test_a_nonce_is_remembered_as_long_as_its_time_may_be_good() -> None:
 
 
 def test_nonces_are_bounded_per_key_and_in_all() -> None:
-    nonces = Nonces(NOW, per_key_max=3, all_max=5)
+    nonces = Nonces(NOW, per_key_max=3, all_max=5, free=0)
     for number in range(3):
         assert not nonces.is_full("a", NOW)
         assert nonces.use("a", str(number), NOW)
@@ -109,6 +110,18 @@ def test_nonces_are_bounded_per_key_and_in_all() -> None:
     later = NOW + 2 * WINDOW_NS + 1
     assert not nonces.is_full("c", later)
     assert len(nonces) == 0
+
+
+def test_busy_keys_lock_no_quiet_one_out() -> None:
+    nonces = Nonces(NOW, per_key_max=3, all_max=5, free=2)
+    for key in "ab":
+        for number in range(3):
+            nonces.use(key, str(number), NOW)
+    for number in range(2):
+        assert not nonces.is_full("c", NOW), "that much every key has free"
+        assert nonces.use("c", str(number), NOW)
+    assert nonces.is_full("c", NOW)
+    assert nonces.is_full("a", NOW)
 
 
 # --- in a request
@@ -178,6 +191,19 @@ def test_a_refused_signature_uses_no_nonce_up(tmp_path: Path) -> None:
     client = venue.client()
     venue.error("GET", ACCOUNTS, client, nonce="once", signature="0" * 64)
     venue.call("GET", ACCOUNTS, client, nonce="once")
+
+
+def test_a_request_without_budget_uses_no_nonce_up(tmp_path: Path) -> None:
+    venue = Venue(tmp_path, Config(rates=RateConfig(requests=Bucket(per_second=1, burst=2))))
+    client = venue.client()
+    for number in range(2):
+        venue.call("GET", ACCOUNTS, client, nonce=f"early {number}")
+    for number in range(10):
+        assert venue.error("GET", ACCOUNTS, client, nonce=f"late {number}")[0] == 429
+    assert len(venue.service.nonces) == 2
+    venue.stage.now_ns += SECOND_NS
+    venue.call("GET", ACCOUNTS, client, nonce="late 0")
+    assert len(venue.service.nonces) == 3
 
 
 def test_another_organisation(tmp_path: Path) -> None:
