@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from engine.accounts import Account, Pool
 from engine.commands import AmendBid, Cancel, DeletePool, PlaceBid, RefillBid, SavePool
 from engine.events import BidPlaced, Event, PoolSaved
-from engine.limits import DAY_NS
+from engine.limits import DAY_NS, MONEY_MAX_MSAT
 from engine.markets.live import Bid
 from engine.rejects import RejectCode
 from engine.types import EndReason, LiveSpec, Peg
@@ -56,7 +56,8 @@ def _price(units: Units, number: Decimal) -> int:
 def _signed_price(units: Units, number: Decimal, field: str) -> int:
     """Ticks, above or below zero."""
     try:
-        return -units.parse_price(-number) if number < 0 else units.parse_price(number)
+        # a minus sign would round to the digits of the context
+        return -units.parse_price(number.copy_negate()) if number < 0 else units.parse_price(number)
     except (Unusable, InvalidOperation) as problem:
         raise invalid(f"PRICE_DATA_SCALE: {field}: {problem}") from None
 
@@ -176,7 +177,13 @@ def create(call: Call) -> None:
             raise invalid("X-Request-Id: the account has used it for an order of another kind")
         _answer_order(call, placed.order_id, lambda: _placed_and_ended(placed.order_id))
 
-    call.submit(command, answer, quoted.units)
+    def refused(code: RejectCode) -> None:
+        """The engine's bounds are those of the budget; the amount has the fee for placing in it."""
+        bounds = {RejectCode.BUDGET_TOO_SMALL: quoted.spec.budget_min, RejectCode.BUDGET_TOO_LARGE: MONEY_MAX_MSAT}
+        if code in bounds:
+            raise problems.refusal(code, bounds[code] + quoted.spec.placing_fee, quoted.units, call.now_ns)
+
+    call.submit(command, answer, quoted.units, refused)
 
 
 def _placed_and_ended(order_id: int) -> Problem:

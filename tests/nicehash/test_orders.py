@@ -250,6 +250,7 @@ def test_editing_again_at_once(venue: Venue, client: Account) -> None:
         ({"price": "0"}, 5060),
         ({"peg": "MOON"}, 60),
         ({"peg": "TOP", "pegOffset": "0.000001"}, 2997),
+        ({"peg": "TOP", "pegOffset": "-0.0001000000000000000000000000000000001"}, 2997),
         ({"peg": "TOP", "pegOffset": "NaN"}, 2997),
         ({"peg": "TOP", "pegFloor": "0.6"}, 1216),
         ({"pegOffset": "0.1"}, 1216),
@@ -282,8 +283,13 @@ def test_refusals_name_field_and_bound(venue: Venue, client: Account) -> None:
 
     assert text(limit="0.00001") == "limit: a limit in this market is at least 0.0001 EH/s, or 0 for none"
     assert text(price="1000.00001") == "price: a price in this market is at most 1000 BTC/EH/day"
-    assert text(amount="0.0009") == "amount: a budget or refill in this market is at least 0.00099 BTC"
-    assert text(amount="2") == "amount: the bid needs more than the 1 BTC available"
+    # with the fee for placing in it; a refill has none
+    assert text(amount="0.0009") == "amount: a budget or refill in this market is at least 0.001 BTC"
+    order = venue.order(client, amount="0.001")
+    refill = venue.error("POST", f"{ORDER}/{order['id']}/refill", client, {"amount": "0.0009"})
+    assert refill[2] == "amount: a budget or refill in this market is at least 0.00099 BTC"
+    venue.call("DELETE", f"{ORDER}/{order['id']}", client)
+    assert text(amount="2") == "amount: the bid needs more than the 0.99999 BTC available"
     assert text(price=None) == "Malformed request: Object missing required field `price`"
     assert text(price=[1]).startswith("Malformed request: price: ")
     assert text(marketFactor=None) == "Invalid input: MISSING_MARKETFACTOR_DATA"
