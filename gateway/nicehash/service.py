@@ -11,8 +11,11 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from engine.accounts import is_client_order_id
 from engine.commands import Entry
 from engine.events import Event
+from engine.limits import CLIENT_ORDER_ID_CHARS_MAX
+from engine.rejects import RejectCode
 from gateway import log
 from gateway.auth import Key, address_group
 from gateway.exchange import Exchange
@@ -58,6 +61,8 @@ class Repeats:
         name = (key, request.headers.get("x-request-id", ""))
         if not name[1]:
             return reply
+        if not is_client_order_id(name[1]):
+            raise problems.refusal(RejectCode.CLIENT_ORDER_ID_INVALID, CLIENT_ORDER_ID_CHARS_MAX, None, now_ns)
         while self._known:
             oldest = next(iter(self._known))
             if now_ns - self._known[oldest].since_ns <= self._ns:

@@ -136,6 +136,16 @@ def asked(request_id: str) -> Request:
     return Request("POST", "/p", "", {"x-request-id": request_id}, b"", "10.0.0.1", "u")
 
 
+@pytest.mark.parametrize("request_id", ["x" * 37, "a b", "\u00e9"])
+def test_a_request_id_that_is_none(venue: Venue, client: Account, request_id: str) -> None:
+    order = venue.order(client)
+    for method, path in (("DELETE", f"{ORDER}/{order['id']}"), ("POST", f"{ORDER}/{order['id']}/refill")):
+        status, code, text = venue.error(method, path, client, {"amount": "0.001"}, request_id=request_id)
+        assert (status, code) == (400, 1005)
+        assert text.startswith("X-Request-Id: ")
+    assert len(venue.service.repeats) == 0
+
+
 def test_repeats_are_bounded_in_number_and_time() -> None:
     repeats = Repeats(remembered_max=3, remembered_ns=100)
     told: list[Reply] = []
