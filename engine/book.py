@@ -184,6 +184,20 @@ class Book:
                 self.best_ask = level.price
             self._index()
 
+    def clear(self) -> None:
+        """Take every order out. O(orders)."""
+        for levels in (self.bids, self.asks):
+            for level in levels:
+                order = level.head
+                while order is not None:
+                    following = order.next
+                    order.level = order.prev = order.next = None
+                    order = following
+                level.head = level.tail = None
+                level.qty = 0
+            levels.clear()
+        self.best_bid = self.best_ask = 0
+
     def bids_best_first(self) -> list[tuple[int, int]]:
         """``(price, qty)`` per bid level, highest price first. O(levels)."""
         return [(level.price, level.qty) for level in reversed(self.bids)]

@@ -220,7 +220,7 @@ def _check_crossing(market: LiveMarket) -> None:
     assert market.marginal == crossing.marginal == (matched[-1] if matched else 0), (
         f"{symbol}: marginal price {market.marginal}"
     )
-    assert (market.shadow is None) is (not market.on_margin), f"{symbol}: the margin's followers are not known"
+    assert market.shadow is not None or not market.on_margin, f"{symbol}: the margin's followers are not known"
     if market.shadow is not None:
         shown = [bid for bid in bids if isinstance(bid, Bid) and bid.peg is not Peg.MARGINAL]
         shades = [[order.shade for order in side] for side in (shown, asks)]

@@ -9,7 +9,7 @@ from typing import Final
 from engine.accounts import Account, Standing
 from engine.answers import CLOSED_FOR_PLACING, Answers, is_destination
 from engine.commands import AmendAsk, AmendBid, CancelAll, PlaceAsk, PlaceBid, RefillBid, ReportFlow, SetIndex
-from engine.crossing import Crossing, Slot, best_first
+from engine.crossing import Crossing, Slot
 from engine.due import BUDGET, GRACE, LIFE, NEVER
 from engine.events import (
     AskAmended,
@@ -73,7 +73,7 @@ class Live:
         peg = command.peg
         price = command.price
         if peg is not Peg.NONE:
-            if peg is Peg.MARGINAL and not market.on_margin:
+            if peg is Peg.MARGINAL and market.shadow is None:
                 _build_shadow(market)
             price = market.pegged_price(market.reference(peg), command.offset, command.floor, command.price)
         expires_ns = command.expires_ns or now_ns + spec.life_ns
@@ -547,7 +547,7 @@ class Live:
         if followers is not None:
             del followers[bid.order_id]
             if bid.peg is Peg.MARGINAL and not followers:
-                _drop_shadow(market)
+                market.shadow_left = len(market.orders)
         self._remove(bid, market)
         account.event_seq += 1
         out.append(
@@ -768,7 +768,7 @@ class Live:
     def fill(self, market: LiveMarket) -> None:
         """All orders of the market are back: put them into the book as they stood."""
         standing = [order for order in market.orders.values() if not (isinstance(order, Bid) and order.stopped)]
-        standing.sort(key=best_first)
+        standing.sort(key=_worst_price_first)
         for order in standing:
             market.crossing.enter(order)
         market.crossing.settle()
@@ -848,6 +848,10 @@ def _enter(order: Standing, market: LiveMarket) -> None:
     order.rank = market.next_rank
     market.next_rank += 1
     market.crossing.enter(order)
+    if market.shadow is not None and not market.on_margin:
+        market.shadow_left -= 1
+        if market.shadow_left <= 0:
+            _drop_shadow(market)
     if market.shadow is not None and _is_shown(order):
         _shade(order, market.shadow)
 
@@ -883,21 +887,30 @@ def _shade(order: Standing, shadow: Crossing) -> None:
 def _build_shadow(market: LiveMarket) -> None:
     """The first bid that follows the margin comes. O(orders)."""
     shadow = market.shadow = Crossing()
-    for is_buy, book in ((True, market.crossing.bids), (False, market.crossing.asks)):
-        for order in book.orders_best_first(is_buy):
-            assert isinstance(order, Standing), order.order_id
-            if _is_shown(order):
-                _shade(order, shadow)
+    # the best price last, where a book is cheapest to change
+    for levels in (market.crossing.bids.bids, market.crossing.asks.asks):
+        for level in levels:
+            order = level.head
+            while order is not None:
+                assert isinstance(order, Standing), order.order_id
+                if _is_shown(order):
+                    _shade(order, shadow)
+                order = order.next
     shadow.settle()
     shadow.forget_moved()
 
 
 def _drop_shadow(market: LiveMarket) -> None:
-    """The last of them has gone. O(orders)."""
+    """As many orders have come since the last of them went as there were then: so building it again is paid for. O(orders)."""
     shadow = market.shadow
+    assert shadow is not None, market.symbol
+    shadow.bids.clear()
+    shadow.asks.clear()
     for order in market.orders.values():
-        shade = order.shade
-        if shade is not None and shadow is not None:
-            shadow.leave(shade)
-            order.shade = None
+        order.shade = None
     market.shadow = None
+
+
+def _worst_price_first(order: Standing) -> tuple[int, int]:
+    """Sort key: the order in which a book is filled at the least cost; at one price the older comes first."""
+    return (order.price if order.is_buy else -order.price), order.rank

@@ -256,6 +256,7 @@ class LiveMarket(Listing):
         "price_min",
         "seller_fee_bps",
         "shadow",
+        "shadow_left",
         "slack_ns",
         "spec",
         "state",
@@ -298,8 +299,10 @@ class LiveMarket(Listing):
         self.on_top: dict[int, Bid] = {}
         self.on_margin: dict[int, Bid] = {}
         self.on_index: dict[int, Bid] = {}
-        # the crossing without the bids on the margin, while there are any
+        # the crossing without the bids on the margin, while there are any and for a while longer: until shadow_left more orders
+        # have come into the book, so that nobody has it built again and again
         self.shadow: Crossing | None = None
+        self.shadow_left: int = 0
 
     def top(self) -> int:
         """The best price among bids in the book whose price depends on no other bid; 0 without one. O(pegs before it)."""

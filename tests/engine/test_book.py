@@ -127,6 +127,20 @@ def test_a_loaded_side_has_a_place_for_each_level_and_no_more(is_buy: bool) -> N
         check(book, orders)
 
 
+def test_a_book_that_is_cleared_lets_go_of_its_orders_and_can_be_used_again() -> None:
+    book = Book()
+    orders = [Resting(number, number < 20, 50 + number // 2, 5) for number in range(40)]
+    for order in orders:
+        book.add(order)
+    book.clear()
+    check(book, [])
+    assert not any((order.level, order.prev, order.next) != (None, None, None) for order in orders)
+    book.clear()
+    for order in orders:
+        book.add(order)
+    check(book, orders)
+
+
 def test_what_the_engine_must_not_do_is_a_bug() -> None:
     book = Book()
     order = Resting(7, True, 10, 1)

@@ -324,6 +324,34 @@ def test_a_bid_pegged_to_the_margin_does_not_chase_itself() -> None:
         assert live.price(pegged) == 91
 
 
+def test_a_follower_that_comes_and_goes_has_nothing_built_again() -> None:
+    live = Live("ann", "bob", "rig")
+    for price in (300, 400):
+        live.ask("rig", price, 1_000)
+    live.bid("bob", 500, 1_500)
+
+    def follow() -> None:
+        order_id = live.peg("ann", Peg.MARGINAL, -10, 600, limit=100)
+        assert live.price(order_id) == 490
+        live.cancel(order_id)
+
+    follow()
+    shadow = live.market.shadow
+    assert shadow is not None
+    for _ in range(5):
+        follow()
+    assert live.market.shadow is shadow
+    # four orders stood, the last follower with them: when as many have come without one, it is let go
+    ids = [live.bid("bob", price, 100) for price in (310, 320, 330)]
+    assert live.market.shadow is shadow
+    ids.append(live.bid("bob", 340, 100))
+    assert live.market.shadow is None
+    assert all(order.shade is None for order in live.market.orders.values())
+    for order_id in ids:
+        live.cancel(order_id)
+    follow()
+
+
 def test_bids_pegged_to_the_index_follow_it() -> None:
     live = Live("ann", "rig")
     pegged = live.peg("ann", Peg.INDEX, offset=-5, cap=50, floor=10)
