@@ -69,8 +69,8 @@ class Meter:
         self._rng = random.Random(self.settings.seed)
         # Until when each running delivery was measured.
         self._measured_us: dict[int, int] = {}
-        # The same of each flow, and its hashrate since.
-        self._flows: dict[int, tuple[int, int]] = {}
+        # The same of each flow, its hashrate since, and what it proved in all.
+        self._flows: dict[int, tuple[int, int, int]] = {}
 
     async def run(self) -> None:
         """Report until canceled. Raises what ends the client (Closed), or a refusal of the key (Denied)."""
@@ -122,28 +122,34 @@ class Meter:
             page = await self.client.flows(limit=PAGE, after_id=after_id)
             for flow in page:
                 seen.add(flow.flow_id)
-                hashes = int(flow.hashes) + self.worked(flow, now_us)
-                try:
-                    await self.client.report_flow(flow.flow_id, hashes, final=flow.state == "closing")
-                    self.reports += 1
-                except Rejected:
-                    pass  # done with in the meantime
+                hashes = self.proven(flow, now_us)
+                await self._report_flow(flow, hashes)
             if len(page) < PAGE:
                 break
             after_id = page[-1].flow_id
         for done in self._flows.keys() - seen:
             del self._flows[done]
 
-    def worked(self, flow: FlowView, now_us: int) -> int:
-        """Hashes that a flow's ask proved since it was measured last."""
+    async def _report_flow(self, flow: FlowView, hashes: int) -> None:
+        try:
+            # A round that went no further than the budget would never come to the youngest flows.
+            await self.client.patiently(lambda: self.client.report_flow(flow.flow_id, hashes, final=flow.state == "closing"))
+            self.reports += 1
+        except Rejected:
+            pass  # done with in the meantime
+
+    def proven(self, flow: FlowView, now_us: int) -> int:
+        """Hashes that a flow's ask proved in all by now, those that were not reported for want of an answer with them."""
+        on_record = int(flow.hashes)
         until_us = flow.ended_us or now_us
         # What was proven before it was seen here is an earlier meter's, which knows until when.
-        first_us = until_us if int(flow.hashes) else flow.started_us
-        since_us, hashrate = self._flows.get(flow.flow_id, (first_us, int(flow.hashrate)))
-        self._flows[flow.flow_id] = until_us, int(flow.hashrate)
+        first_us = until_us if on_record else flow.started_us
+        since_us, hashrate, known = self._flows.get(flow.flow_id, (first_us, int(flow.hashrate), on_record))
         share = max(1, hashrate // SHARES_PER_S)
         found = poisson(self._rng, max(0, until_us - since_us) / US * SHARES_PER_S * self.speed(flow.order_id))
-        return found * share if hashrate else 0
+        total = max(known, on_record) + (found * share if hashrate else 0)
+        self._flows[flow.flow_id] = until_us, int(flow.hashrate), total
+        return total
 
     async def _report_one(self, delivery: DeliveryView, now_us: int) -> None:
         found = self.found(delivery, now_us)

@@ -167,10 +167,21 @@ def test_a_meter_proves_what_flows() -> None:
         return view
 
     meter = Meter(Client(), MeterSettings(sloppy_share=0))
-    first = meter.worked(flow(), 1_000_000_000)
+    first = meter.proven(flow(), 1_000_000_000)
     assert first == pytest.approx(10**18, rel=0.1)
     assert first % (10**15 // SHARES_PER_S) == 0
-    assert meter.worked(flow(), 1_000_000_000) == 0, "nothing has passed"
-    ended = flow(state="closing", hashrate="0", ended_us=1_500_000_000)
-    assert meter.worked(ended, 2_000_000_000) == pytest.approx(5 * 10**17, rel=0.15), "at the speed of before, to its end"
-    assert meter.worked(flow(flow_id=8, hashes="5"), 1_000_000_000) == 0, "an earlier meter's"
+    assert meter.proven(flow(hashes=str(first)), 1_000_000_000) == first, "nothing has passed"
+    ended = flow(state="closing", hashrate="0", ended_us=1_500_000_000, hashes=str(first))
+    last = meter.proven(ended, 2_000_000_000) - first
+    assert last == pytest.approx(5 * 10**17, rel=0.15), "at the speed of before, to its end"
+    assert meter.proven(flow(flow_id=8, hashes="5"), 1_000_000_000) == 5, "an earlier meter's"
+
+
+def test_a_report_that_did_not_arrive_is_made_up_for() -> None:
+    meter = Meter(Client(), MeterSettings(sloppy_share=0))
+    view = FlowView(7, LIVE, "meter", "running", 3, "1", "1.000", str(10**15), "0", "0", "0", "0", "", "", 0, 0)
+    lost = meter.proven(view, 1_000_000_000)
+    assert lost
+    assert meter.proven(view, 1_000_000_000) == lost, "the exchange has nothing of it on record"
+    view.hashes = str(lost + 10**18)
+    assert meter.proven(view, 1_000_000_000) == lost + 10**18, "another meter reported more"
