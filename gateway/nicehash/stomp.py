@@ -29,7 +29,7 @@ from engine.events import BidAmended, BidEnded, BidPlaced, BidRefilled, BidResum
 from engine.types import FlowCause
 from gateway.nicehash import ids
 from gateway.nicehash.answers import encode
-from gateway.nicehash.catalog import Catalog, Quoted
+from gateway.nicehash.catalog import MARKETS, Catalog, Quoted
 from gateway.nicehash.history import TIMEFRAMES, Candle, History, Market, Placed
 from gateway.nicehash.units import Units, money_text
 from gateway.nicehash.views import ratio_text
@@ -37,7 +37,7 @@ from gateway.nicehash.views import ratio_text
 MESSAGE_BYTES_MAX: Final = 4_096
 """Longest message of a client; a frame of this feed is much shorter."""
 SUBSCRIPTIONS_MAX: Final = 32
-"""Subscriptions of one connection."""
+"""Subscriptions of one connection, each to something else."""
 SUBSCRIBERS_MAX: Final = 1_000
 """Subscriptions of all connections."""
 SNAPSHOT_ORDERS_MAX: Final = 10_000
@@ -67,8 +67,10 @@ class StompSession:
         self._connected = False
         self._open = True
         self._sent = 0
-        # Subscription ids of the client by what they are to.
+        # What the client's subscriptions are to, by their ids.
         self._names: dict[str, tuple[str, ...]] = {}
+        # How a frame to each of them begins: its headers but for those that differ from message to message.
+        self._heads: dict[tuple[str, ...], bytes] = {}
 
     def receive(self, message: bytes) -> None:
         """One websocket message. It holds whole frames."""
@@ -94,31 +96,15 @@ class StompSession:
         for destination in self._names.values():
             self._feed.remove(destination, self)
         self._names.clear()
+        self._heads.clear()
 
     def tell(self, destination: tuple[str, ...], content: bytes) -> None:
-        """Pass on a message of something that is subscribed."""
-        for name, wanted in self._names.items():
-            if wanted == destination:
-                self._message(name, destination, content)
+        """Pass on a message of something that is subscribed. The trading path waits for it: once per subscriber and event."""
+        self._sent += 1
+        tail = b"message-id:%d\ncontent-length:%d\n\n" % (self._sent, len(content))
+        self._send(self._heads[destination] + tail + content + b"\0")
 
     # --------------------------------------------------------------------------------------------------------- internals
-
-    def _message(self, name: str, destination: tuple[str, ...], content: bytes) -> None:
-        self._sent += 1
-        self._send(
-            dump_frame(
-                MessageFrame(
-                    headers={
-                        "subscription": name,
-                        "message-id": str(self._sent),
-                        "destination": "/tradingview/" + "/".join(destination),
-                        "content-type": "application/json",
-                        "content-length": str(len(content)),
-                    },
-                    body=content,
-                )
-            )
-        )
 
     def _frame(self, frame: object) -> None:
         if isinstance(frame, HeartbeatFrame):
@@ -156,6 +142,9 @@ class StompSession:
         if found is None:
             self._fail(f"there is nothing at {destination[:100]}")
             return
+        if found in self._heads:
+            self._fail("a connection subscribes to a thing once")
+            return
         if not self._afford(1 + self._feed.rows(found) // ROWS_PER_TOKEN):
             self._fail("too many requests of this address")
             return
@@ -163,14 +152,16 @@ class StompSession:
             self._fail(f"the feed has at most {SUBSCRIBERS_MAX} subscriptions")
             return
         self._names[name] = found
+        self._heads[found] = _head(name, destination)
         self._receipt(headers)
         shown = self._feed.shown(found)
         if shown is not None:
-            self._message(name, found, shown)
+            self.tell(found, shown)
 
     def _unsubscribe(self, headers: dict[str, Any]) -> None:
         destination = self._names.pop(headers.get("id", ""), None)
-        if destination is not None and destination not in self._names.values():
+        if destination is not None:
+            del self._heads[destination]
             self._feed.remove(destination, self)
         self._receipt(headers)
 
@@ -185,6 +176,12 @@ class StompSession:
         self._end()
 
 
+def _head(name: str, destination: str) -> bytes:
+    """How the frames of a subscription begin, up to the headers that each message has its own of."""
+    headers: Any = {"subscription": name, "destination": destination, "content-type": "application/json"}
+    return dump_frame(MessageFrame(headers=headers, body=b"")).removesuffix(b"\n\0")
+
+
 class Feed:
     """Who is told of what. ``publish`` takes the events of every durable entry, behind the projection."""
 
@@ -197,16 +194,15 @@ class Feed:
         return sum(len(sessions) for sessions in self._subscribers.values())
 
     def find(self, destination: str) -> tuple[str, ...] | None:
-        """What a destination names: a topic, the market's symbol, and a timeframe; None for nothing."""
+        """What a destination names, however it is spelled: topic, algorithm, and market or timeframe; None for nothing."""
         parts = destination.strip("/").split("/")
         if len(parts) != 4 or parts[0] != "tradingview":
             return None
         _, topic, algorithm, last = parts
-        if topic == _ORDERS:
-            return (topic, algorithm, last) if self._quoted(algorithm, last) is not None else None
-        if topic == _CANDLES and last in TIMEFRAMES:
-            return (topic, algorithm, last) if self._quoted(algorithm, "") is not None else None
-        return None
+        quoted = self._quoted(algorithm, last if topic == _ORDERS else "")
+        if quoted is None or not (topic == _ORDERS or (topic == _CANDLES and last in TIMEFRAMES)):
+            return None
+        return topic, quoted.algorithm.name, MARKETS[0] if last in MARKETS else last
 
     def add(self, destination: tuple[str, ...], session: StompSession) -> bool:
         """Subscribe; False when there are SUBSCRIBERS_MAX already."""

@@ -190,17 +190,25 @@ def test_a_client_that_leaves_is_told_nothing(venue: Venue) -> None:
     assert len(venue.service.feed) == 0
 
 
-def test_two_subscriptions_to_one_thing(venue: Venue) -> None:
-    listener = subscribed(venue)
-    listener.told()
-    listener.send("SUBSCRIBE", id="2", destination=ORDERS)
-    assert [message["event"] for message in listener.told()] == ["Snapshot"], "the first one has it already"
-    order = venue.order(venue.client())
-    assert [message["orderId"] for message in listener.told()] == [order["id"]] * 2
-    listener.send("UNSUBSCRIBE", id="1")
-    venue.call("GET", "/api/v2/time")
-    venue.order(venue.client())
+@pytest.mark.parametrize("again", [ORDERS, ORDERS.replace("BTC", "EU_N"), ORDERS.replace("SHA256ASICBOOST", "sha256") + "/"])
+def test_a_connection_subscribes_to_a_thing_once_however_it_is_spelled(venue: Venue, again: str) -> None:
+    listener = subscribed(venue, again)
     assert len(listener.told()) == 1
+    listener.send("UNSUBSCRIBE", id="1")
+    listener.send("SUBSCRIBE", id="2", destination=ORDERS)
+    assert len(listener.told()) == 1
+    listener.send("SUBSCRIBE", id="3", destination=again)
+    assert listener.failed() == "a connection subscribes to a thing once"
+    assert len(venue.service.feed) == 0
+
+
+def test_a_message_says_what_it_answers_as_the_client_wrote_it(venue: Venue) -> None:
+    listener = Client(venue.service.feed).connect()
+    destination = ORDERS.replace("SHA256ASICBOOST", "sha256")
+    listener.send("SUBSCRIBE", id="a\\cb", destination=destination)
+    content = b'{"event":"Snapshot","list":[]}'
+    head = f"MESSAGE\ncontent-type:application/json\ndestination:{destination}\nsubscription:a\\cb\n"
+    assert listener.frames == [f"{head}message-id:1\ncontent-length:{len(content)}\n\n".encode() + content + b"\0"]
 
 
 @pytest.mark.parametrize(
