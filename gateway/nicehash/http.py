@@ -145,18 +145,20 @@ class Edge:
     async def answer(self, route: Route, request: Request[Any, Any, Any]) -> Response[bytes]:
         """One request, from its raw bytes to its answer."""
         unique = str(uuid.uuid4())
-        if self.in_flight >= self.config.nicehash.requests_max:
-            return _response(error_reply(problems.http(problems.UNAVAILABLE, "too many requests at once"), unique))
-        self.in_flight += 1
         try:
-            return _response(await self._reply(route, request, unique))
+            # Before the request is counted: bodies that do not come must not keep others out. The door bounds them.
+            body = await _body(request)
+            if self.in_flight >= self.config.nicehash.requests_max:
+                raise problems.http(problems.UNAVAILABLE, "too many requests at once")
+            self.in_flight += 1
+            try:
+                return _response(await self._reply(route, request, body, unique))
+            finally:
+                self.in_flight -= 1
         except Problem as problem:
             return _response(error_reply(problem, unique))
-        finally:
-            self.in_flight -= 1
 
-    async def _reply(self, route: Route, request: Request[Any, Any, Any], unique: str) -> Reply:
-        body = await _body(request)
+    async def _reply(self, route: Route, request: Request[Any, Any, Any], body: bytes, unique: str) -> Reply:
         scope = request.scope
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         asked = Asked(

@@ -185,6 +185,18 @@ async def test_a_body_that_does_not_come(tmp_path: Path, monkeypatch: pytest.Mon
         assert b" 408 " in answer.partition(b"\r\n")[0]
 
 
+async def test_bodies_that_do_not_come_keep_no_other_request_out(tmp_path: Path) -> None:
+    async with serving(tmp_path, requests_max=1) as running:
+        head = b"POST /main/api/v2/pool HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"
+        waiting = [asyncio.create_task(running.raw(head, read_all=False)) for _ in range(3)]
+        await until(lambda: open_sockets(running) == 3)
+        await asyncio.sleep(0.05)  # until their heads are read
+        assert (await running.ask("GET", "/api/v2/time"))[0] == 200
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_an_answer_that_the_disk_holds_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_module, "ANSWER_S", 0.05)
     async with serving(tmp_path) as running:
