@@ -39,7 +39,7 @@ from engine.types import MarketState
 from gateway.channels.account import AccountChannel, Accounts, FactLimits, Reads
 from gateway.channels.base import Channel, Subscriber, Subscriptions, Terms
 from gateway.channels.book import BookChannel, ConflatedBookChannel, Depth
-from gateway.channels.live import FlowsChannel, LiveBookChannel, LiveDepth
+from gateway.channels.live import FlowsChannel, LiveBookChannel, LiveDepth, started
 from gateway.channels.live_ticker import LiveTickerChannel
 from gateway.channels.status import ServerState, StatusChannel
 from gateway.channels.ticker import MINUTE_NS, TickerChannel
@@ -119,19 +119,19 @@ class LiveChannels:
 
     def publish(self, events: list[Event], ts_ns: int) -> None:
         """The events of one entry that concern this market."""
-        starts: list[FlowChanged] = []
+        moved: list[FlowChanged] = []
         payments: list[FlowPaid] = []
         for event in events:
             if type(event) is FlowPaid:
                 payments.append(event)
                 continue
             self.depth.apply(event)
-            if type(event) is FlowChanged and not event.old_speed and event.speed:
-                starts.append(event)
+            if type(event) is FlowChanged:
+                moved.append(event)
         changes = self.depth.take_changes()
         if changes.any():
             self.live.changed(changes, ts_ns)
-        if starts:
+        if moved and (starts := started(moved)):
             self.flows.started(starts, ts_ns)
         if payments:
             self.ticker.paid(payments, ts_ns)
@@ -196,19 +196,18 @@ class Feeds:
 
     def _load_live(self, loaded: list[tuple[int, Event]]) -> None:
         """What the channels of live markets remember of the time before the start: flows that started, and payments."""
-        starts: dict[str, list[FlowChanged]] = {symbol: [] for symbol in self._live}
+        moved: dict[str, list[FlowChanged]] = {symbol: [] for symbol in self._live}
         payments: dict[str, list[tuple[int, FlowPaid]]] = {symbol: [] for symbol in self._live}
         for ts_ns, event in loaded:
-            if type(event) is FlowChanged and event.market in starts:
-                if not event.old_speed and event.speed:
-                    starts[event.market].append(event)
+            if type(event) is FlowChanged and event.market in moved:
+                moved[event.market].append(event)
             elif type(event) is FlowPaid and event.market in payments:
                 payments[event.market].append((ts_ns, event))
-            elif type(event) is LiveListed and event.spec.symbol in starts:
-                starts[event.spec.symbol].clear()
+            elif type(event) is LiveListed and event.spec.symbol in moved:
+                moved[event.spec.symbol].clear()
                 payments[event.spec.symbol].clear()
         for symbol, channels in self._live.items():
-            channels.flows.load(starts[symbol])
+            channels.flows.load(started(moved[symbol]))
             for ts_ns, paid in payments[symbol]:
                 channels.ticker.paid([paid], ts_ns)
                 self._touched[symbol] = None

@@ -350,6 +350,24 @@ def size_of(limit: int) -> int:
     return UNLIMITED if limit == 0 or limit >= NO_LIMIT else limit
 
 
+def started(changes: Iterable[FlowChanged]) -> list[FlowChanged]:
+    """The flows that started, in order, each as it stood when that instant was over.
+
+    One that ended in the instant of its start carried nothing, and is not among them: where bids follow others, there may be
+    very many of these.
+    """
+    starts: dict[int, FlowChanged] = {}
+    for change in changes:
+        if not change.old_speed and change.speed:
+            starts[change.flow_id] = change
+        elif change.flow_id in starts and starts[change.flow_id].ts_ns == change.ts_ns:
+            if change.speed:
+                starts[change.flow_id] = change
+            else:
+                del starts[change.flow_id]
+    return [*starts.values()]
+
+
 class LiveBookChannel(Channel):
     """One live market's orders, by price."""
 

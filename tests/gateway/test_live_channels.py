@@ -334,6 +334,24 @@ def test_starts_of_flows_are_told(codec: Codec) -> None:
     assert later.take()[0]["data"] == event["data"]
 
 
+def test_a_flow_that_ended_in_the_instant_of_its_start_is_not_told() -> None:
+    rig = Rig()
+    spec = listed(rig)
+    buyer, rival, seller = (rig.account(name) for name in ("buyer", "rival", "seller"))
+    for _ in range(2):
+        ask(rig, seller, 10, 5)
+    top = bid(rig, rival, 20, 1)
+    for offset in (1, 2):
+        bid(rig, buyer, 900, peg=Peg.TOP, offset=offset)
+    reader = rig.subscribe(f"flows.{spec.symbol}")
+    reader.take()
+    told = rig.run(AmendBid(rival, top, price=30))
+    (event,) = reader.take()
+    # the first follower moves first, and holds both asks until the second one has moved, too
+    assert [(start["price"], start["speed"]) for start in event["data"]] == [("0.00000032", "0.005")] * 2
+    assert sum(isinstance(change, FlowChanged) and not change.old_speed for change in told) > 2
+
+
 def test_starts_that_are_kept_and_shown() -> None:
     rig = Rig()
     spec = listed(rig)
