@@ -34,6 +34,8 @@ PAYMENTS_MAX: Final = 1_000
 """Payments that are remembered per account. What is paid for one order in one hour is one payment."""
 ACCOUNTS_MAX: Final = 10_000
 """Accounts whose past is remembered; past it that of the account that was quiet longest is forgotten."""
+KEPT_MAX: Final = 500_000
+"""Ended orders and payments of all accounts, about 200 MB of them; past it the same."""
 SAMPLE_NS: Final = 60 * SECOND_NS
 """How often markets are looked at."""
 ROW_SAMPLES: Final = 5
@@ -136,6 +138,10 @@ class Past:
         self.by_id: dict[int, Placed] = {}
         self.payments: deque[Payment] = deque(maxlen=payments_max)
 
+    def __len__(self) -> int:
+        """Ended orders and payments."""
+        return len(self.by_id) + len(self.payments)
+
     def end(self, bid: Placed) -> None:
         self.by_id[bid.order_id] = bid
         if len(self.by_id) > self._ended_max:
@@ -214,7 +220,10 @@ class History:
         payments_max: int = PAYMENTS_MAX,
         accounts_max: int = ACCOUNTS_MAX,
         orders_sampled_max: int = ORDERS_SAMPLED_MAX,
+        kept_max: int = KEPT_MAX,
     ) -> None:
+        self._kept = 0
+        self._kept_max = kept_max
         self._ended_max = ended_max
         self._payments_max = payments_max
         self._accounts_max = accounts_max
@@ -291,7 +300,7 @@ class History:
     def _balance_changed(self, event: BalanceChanged, ts_ns: int) -> None:
         if not event.repeat:
             kind: Kind = "deposit" if event.reason is BalanceReason.DEPOSIT else "withdrawal"
-            self._past(event.account).pay(ts_ns, kind, event.amount)
+            self._pay(event.account, ts_ns, kind, event.amount)
 
     def _bid_refilled(self, event: BidRefilled, ts_ns: int) -> None:
         if not event.repeat:
@@ -321,7 +330,7 @@ class History:
             event.ts_ns,
             event.ts_ns,
         )
-        self._past(event.account).pay(event.ts_ns, "fee", -event.placing_fee, event.order_id)
+        self._pay(event.account, event.ts_ns, "fee", -event.placing_fee, event.order_id)
 
     def _bid_amended(self, event: BidAmended, ts_ns: int) -> None:
         market = self.markets[event.market]
@@ -352,8 +361,8 @@ class History:
         bid = market.bids.get(event.bid_id) or self._closing.get(event.bid_id)
         if bid is not None:
             bid.spent += cost
-        self._past(event.buyer).pay(ts_ns, "spent", -cost, event.bid_id)
-        self._past(event.seller).pay(ts_ns, "earned", event.cost - event.seller_fee, event.ask_id)
+        self._pay(event.buyer, ts_ns, "spent", -cost, event.bid_id)
+        self._pay(event.seller, ts_ns, "earned", event.cost - event.seller_fee, event.ask_id)
 
     def _bid_ended(self, event: BidEnded, ts_ns: int) -> None:
         bid = self.markets[event.market].bids.pop(event.order_id)
@@ -361,7 +370,10 @@ class History:
         bid.updated_ns = ts_ns
         bid.spent = event.spent
         bid.budget = event.budget
-        self._past(event.account).end(bid)
+        past = self._past(event.account)
+        before = len(past)
+        past.end(bid)
+        self._keep(len(past) - before)
         # Its flows end behind it, and what they did may be reported for a while.
         self._closing[event.order_id] = bid
         if len(self._closing) > CLOSING_MAX:
@@ -422,14 +434,29 @@ class History:
         for market in self.markets.values():
             yield from market.bids.values()
 
+    def _pay(self, account: int, ts_ns: int, kind: Kind, amount: int, order_id: int = 0) -> None:
+        past = self._past(account)
+        before = len(past)
+        past.pay(ts_ns, kind, amount, order_id)
+        self._keep(len(past) - before)
+
     def _past(self, account: int) -> Past:
         past = self._accounts.pop(account, None)
         if past is None:
             past = Past(self._ended_max, self._payments_max)
             if len(self._accounts) >= self._accounts_max:
-                del self._accounts[next(iter(self._accounts))]
+                self._forget_quietest()
         self._accounts[account] = past
         return past
+
+    def _keep(self, more: int) -> None:
+        """The account that had news last has so many more orders or payments."""
+        self._kept += more
+        while self._kept > self._kept_max and len(self._accounts) > 1:
+            self._forget_quietest()
+
+    def _forget_quietest(self) -> None:
+        self._kept -= len(self._accounts.pop(next(iter(self._accounts))))
 
 
 def _order_row(bid: Placed, ts_ns: int) -> OrderRow:

@@ -78,6 +78,7 @@ def test_the_bounds_are_the_codes() -> None:
     assert f"longer than {http.BODY_S:.0f} seconds" in FLAT
     assert f"leaves {http.FRAMES_MAX:,} messages unread, or {http.FRAMES_BYTES_MAX // 2**20} MiB" in FLAT
     assert f"for every {stomp.ROWS_PER_TOKEN} orders or candles" in FLAT
+    assert f"no more than {history.KEPT_MAX:,} of all accounts" in FLAT
     assert f"({history.CANDLES_MAX} of each timeframe)" in FLAT
     assert f"({history.ROWS_MAX * history.ROW_SAMPLES // 1_440} days)" in FLAT
     hours = history.ORDER_ROWS_MAX * history.ROW_SAMPLES // 60

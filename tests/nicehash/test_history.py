@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from engine.commands import AmendAsk, Cancel, Entry
+from engine.commands import AmendAsk, Cancel, Deposit, Entry
 from engine.core import Engine
-from engine.events import BidEnded, Event
+from engine.events import BalanceChanged, BidEnded, Event
 from engine.markets.live import Bid
-from engine.types import Pricing
+from engine.types import BalanceReason, Pricing
 from gateway.nicehash import history as history_module
 from gateway.nicehash import public
 from gateway.nicehash.catalog import Catalog
@@ -163,6 +163,25 @@ def test_the_account_that_was_quiet_longest_is_forgotten(tmp_path: Path) -> None
         venue.call("DELETE", f"{ORDER}/{order}", client)
     assert [bid.order_id for bid in history.all_ended(client.account)] == [int(order[-12:], 16) for order in ids[1:]]
     assert history.ended(client.account, int(ids[0][-12:], 16)) is None
+
+
+def test_what_is_remembered_of_all_accounts_is_bounded(venue: Venue) -> None:
+    history = History(kept_max=4)
+    history.start(venue.engine)
+
+    def deposit(account: int, number: int) -> None:
+        history.publish(
+            Entry(1, number, Deposit(account, 1, "x")),
+            [BalanceChanged(account, number, 1, BalanceReason.DEPOSIT, str(number), 1, 0)],
+        )
+
+    for number, account in enumerate((100, 101, 100, 102, 101, 102)):
+        deposit(account, number)
+    # the fifth is one too many: of three accounts the first was quiet longest
+    assert [len(history.payments(account)) for account in (100, 101, 102)] == [0, 2, 2]
+    for number in range(9):
+        deposit(103, number)
+    assert [len(history.payments(account)) for account in (101, 102, 103)] == [0, 0, 9], "one's own bounds are others"
 
 
 def test_work_that_is_reported_after_the_end_is_in_the_order(venue: Venue) -> None:
