@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from engine.accounts import Account, Pool
 from engine.commands import AmendBid, Cancel, DeletePool, PlaceBid, RefillBid, SavePool
-from engine.events import BidPlaced, Event, PoolSaved
+from engine.events import BidPlaced, BidRefilled, Event, PoolSaved
 from engine.limits import DAY_NS, MONEY_MAX_MSAT
 from engine.markets.live import Bid
 from engine.rejects import RejectCode
@@ -216,7 +216,14 @@ def refill(call: Call) -> None:
     order_id = _order_id(call)
     amount = _amount(call.body.amount)
     command = RefillBid(call.account.account_id, order_id, "", amount, call.request_id)
-    call.submit(command, lambda events: _answer_order(call, order_id), refused=_not_open(call, order_id))
+
+    def answer(events: list[Event]) -> None:
+        refilled = next(event for event in events if isinstance(event, BidRefilled))
+        if (refilled.order_id, refilled.amount) != (order_id, amount):
+            raise invalid("X-Request-Id: the account has used it for another refill")
+        _answer_order(call, order_id)
+
+    call.submit(command, answer, refused=_not_open(call, order_id))
 
 
 def update(call: Call) -> None:

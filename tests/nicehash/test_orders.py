@@ -190,6 +190,15 @@ def test_a_refill_that_is_sent_again_is_one_refill(venue: Venue, client: Account
     assert money(venue, client) == ("0.99999", "0.985")
 
 
+def test_a_request_id_of_another_refill(venue: Venue, client: Account) -> None:
+    one, other = venue.order(client), venue.order(client)
+    venue.call("POST", f"{ORDER}/{one['id']}/refill", client, {"amount": "0.01"}, request_id="r-1")
+    for order, amount in ((other, "0.01"), (one, "0.02")):
+        refill = venue.error("POST", f"{ORDER}/{order['id']}/refill", client, {"amount": amount}, request_id="r-1")
+        assert refill == (400, 2997, "Invalid input: X-Request-Id: the account has used it for another refill")
+    assert [venue.call("GET", f"{ORDER}/{order['id']}", client)["amount"] for order in (one, other)] == ["0.02", "0.01"]
+
+
 def test_a_request_id_of_another_kind_of_order(venue: Venue, client: Account) -> None:
     account = client.account
     venue.stage.do(PlaceAsk(account, MARKET, 30_000, 500, client_order_id="r-3"))
