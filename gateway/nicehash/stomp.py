@@ -43,8 +43,9 @@ SUBSCRIBERS_MAX: Final = 1_000
 SNAPSHOT_ORDERS_MAX: Final = 10_000
 """Orders of one snapshot: those that pay best."""
 ROWS_PER_TOKEN: Final = 500
-"""A subscription costs the address a request, and another for every so many orders or candles of its first message."""
+"""A message costs the address a request, and a subscription another for every so many orders or candles that it begins with."""
 VERSION: Final = "1.2"
+BROKE: Final = "too many requests of this address"
 
 _TOLD: Final = frozenset({BidPlaced, BidAmended, BidRefilled, BidResumed, BidEnded})
 _ORDERS: Final = "order-changes"
@@ -78,6 +79,9 @@ class StompSession:
             return
         if len(message) > MESSAGE_BYTES_MAX:
             self._fail(f"a message has at most {MESSAGE_BYTES_MAX} bytes")
+            return
+        if not self._afford(1):
+            self._fail(BROKE)
             return
         try:
             frames = [*FrameParser().parse_frames_from_chunk(message)]
@@ -145,8 +149,8 @@ class StompSession:
         if found in self._heads:
             self._fail("a connection subscribes to a thing once")
             return
-        if not self._afford(1 + self._feed.rows(found) // ROWS_PER_TOKEN):
-            self._fail("too many requests of this address")
+        if not self._afford(self._feed.rows(found) // ROWS_PER_TOKEN):
+            self._fail(BROKE)
             return
         if not self._feed.add(found, self):
             self._fail(f"the feed has at most {SUBSCRIBERS_MAX} subscriptions")

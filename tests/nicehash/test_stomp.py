@@ -299,15 +299,23 @@ def test_a_subscription_costs_requests_by_the_length_of_its_first_message(
     trader = venue.client()
     for digit in (4, 6, 5):
         venue.order(trader, price=f"0.{digit}")
-    client = Client(venue.service.feed, tokens=5).connect()
-    for number, left in enumerate((3, 1)):
+    client = Client(venue.service.feed, tokens=8).connect()
+    for number, left in enumerate((5, 2)):
         client.send("SUBSCRIBE", id=str(number), destination=ORDERS)
         assert client.tokens == left
         client.send("UNSUBSCRIBE", id=str(number))
     client.frames.clear()
     client.send("SUBSCRIBE", id="9", destination=ORDERS)
-    assert client.failed() == "too many requests of this address"
+    assert client.failed() == stomp.BROKE
     assert len(venue.service.feed) == 0
+
+
+def test_a_message_costs_a_request_whatever_it_is() -> None:
+    client = Client(Feed(Catalog({}), History()), tokens=2).connect()
+    client.session.receive(b"\n" * 4_096)
+    assert not client.ended
+    client.session.receive(b"\n")
+    assert client.failed() == stomp.BROKE
 
 
 @given(st.binary(max_size=300))
