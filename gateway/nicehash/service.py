@@ -181,7 +181,7 @@ class Service:
                 f"Order creations are currently disabled: the key lacks the permission {route.permission}",
             )
         call.query = parse_query(request.query, route.query)
-        call.spend((call.query.get("size", 1) - 1) // ROWS_PER_TOKEN)
+        call.spend((call.query.get("size", call.query.get("limit", 1)) - 1) // ROWS_PER_TOKEN)
         if route.body is not None:
             call.body = parse_body(request.body, route.body)
         if key is not None and request.method != "GET" and not route.is_repeatable:

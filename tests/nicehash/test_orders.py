@@ -16,6 +16,7 @@ from gateway.ratelimit import MS_NS
 from tests.nicehash.venue import FACTORS, MARKET, Account, Venue, live_spec
 
 ORDER = "/main/api/v2/hashpower/order"
+MY_ORDERS = "/main/api/v2/hashpower/myOrders"
 
 
 @pytest.fixture
@@ -437,6 +438,14 @@ def test_long_pages_cost_more(tmp_path: Path) -> None:
     assert venue.error(*book, query="algorithm=SHA256&size=1")[0] == 429
     venue.stage.now_ns += 5 * SECOND_NS
     assert venue.error(*book, query="algorithm=SHA256&size=1000")[0] == 429
+
+
+def test_a_long_list_of_one_s_own_orders_costs_more(tmp_path: Path) -> None:
+    venue = tight(tmp_path, requests=Bucket(per_second=1, burst=11))
+    client = venue.client()
+    venue.call("GET", MY_ORDERS, client, query="limit=1000")
+    venue.call("GET", MY_ORDERS, client)
+    assert venue.error("GET", MY_ORDERS, client)[0] == 429
 
 
 @pytest.mark.parametrize("path", ["/main/api/v2/hashpower/orderBook", "/main/api/v2/public/orders"])
