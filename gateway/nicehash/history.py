@@ -168,7 +168,7 @@ class Past:
 class Market:
     """One live market: its open bids, what flows now, and how that was."""
 
-    __slots__ = ("bids", "candles", "flows", "rows", "spec", "speed", "told", "value")
+    __slots__ = ("bids", "candles", "flows", "marginal", "rows", "spec", "speed", "told", "value")
 
     def __init__(self, spec: LiveSpec) -> None:
         self.spec = spec
@@ -177,6 +177,8 @@ class Market:
         self.value = 0
         """Sum of price times lots over all flows; of a uniform market, see :meth:`row`."""
         self.flows = 0
+        self.marginal = 0
+        """Of a uniform market the lowest price that has hashrate; 0 when it is to be looked for."""
         self.rows: deque[Row] = deque(maxlen=ROWS_MAX)
         self.told: tuple[Row | None, Raw] | None = None
         """What all rows were told as, and the newest of them then."""
@@ -186,7 +188,9 @@ class Market:
         """The market as it is now."""
         value = self.value
         if self.spec.pricing is Pricing.UNIFORM and self.speed:
-            value = self.speed * min(bid.price for bid in self.bids.values() if bid.speed)
+            if not self.marginal:
+                self.marginal = min(bid.price for bid in self.bids.values() if bid.speed)
+            value = self.speed * self.marginal
         return Row(ts_ns, self.speed, value, self.flows, len(self.bids))
 
     def day(self) -> list[Row]:
@@ -336,6 +340,7 @@ class History:
         market = self.markets[event.market]
         bid = market.bids[event.order_id]
         market.value += (event.price - bid.price) * bid.speed
+        market.marginal = 0
         bid.price = event.price
         bid.limit = event.limit
         bid.url = event.url
@@ -350,6 +355,7 @@ class History:
         count = (event.speed > 0) - (event.old_speed > 0)
         market.speed += moved
         market.flows += count
+        market.marginal = 0
         if bid is not None:
             market.value += moved * bid.price
             bid.speed += moved

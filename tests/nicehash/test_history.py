@@ -44,6 +44,8 @@ def agree(engine: Engine, history: History) -> None:
         assert market.speed == listed.crossing.bid_total
         assert market.flows == sum(len(bid.flows) for bid in bids.values())
         assert market.value == sum(bid.price * bid.assigned for bid in bids.values())
+        paid = listed.marginal * market.speed if listed.is_uniform else market.value
+        assert market.row(0).value == paid
 
 
 def test_the_projection_adds_up_to_the_engine(venue: Venue) -> None:
@@ -94,8 +96,6 @@ def test_the_projection_and_the_feed_follow_any_stream(seed: int) -> None:
     catalog = Catalog(engine.live.markets)
     feed = Feed(catalog, history)
     frames: list[bytes] = []
-    listener = StompSession(feed, frames.append, lambda: None, lambda tokens: True)
-    listener.receive(b"CONNECT\naccept-version:1.2\n\n\0")
     ended: dict[int, int] = {}
     for entry in LiveStream(oracle, seed).entries(700):
         oracle.apply(entry)
@@ -107,10 +107,13 @@ def test_the_projection_and_the_feed_follow_any_stream(seed: int) -> None:
         ended |= {event.order_id: event.account for event in events if isinstance(event, BidEnded)}
         if entry.seq % 25 == 0:
             agree(engine, history)
+            listener = StompSession(feed, frames.append, lambda: None, lambda tokens: True)
+            listener.receive(b"CONNECT\naccept-version:1.2\n\n\0")
             for number, quoted in enumerate(catalog.all_quoted()):
                 topic = f"/tradingview/order-changes/{quoted.algorithm.name}/{quoted.spec.symbol}"
-                listener.receive(f"SUBSCRIBE\nid:{entry.seq}-{number}\ndestination:{topic}\n\n\0".encode())
+                listener.receive(f"SUBSCRIBE\nid:{number}\ndestination:{topic}\n\n\0".encode())
     assert ended
+    assert not any(frame.startswith(b"ERROR") for frame in frames)
     for order_id, account in ended.items():
         placed = history.ended(account, order_id)
         assert placed is not None
