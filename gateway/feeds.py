@@ -155,7 +155,8 @@ class Feeds:
         self._touched: dict[str, None] = {}
         self._minute = 0
         # What the last entries that recovery replays did, and when.
-        self._loaded: deque[tuple[int, list[Event]]] = deque(maxlen=self._limits.all_max)
+        self._loaded: deque[tuple[int, list[Event]]] = deque()
+        self._loaded_events = 0
         self._status = StatusChannel(self._subscriptions)
         self._public[self._status.name] = self._status
 
@@ -165,6 +166,10 @@ class Feeds:
         """Remember the events of an entry that recovery replays, if it has any; the latest of them are kept."""
         if events:
             self._loaded.append((entry.ts_ns, events))
+            self._loaded_events += len(events)
+            # an entry that moves many flows has many events
+            while self._loaded_events - len(self._loaded[0][1]) >= self._limits.all_max:
+                self._loaded_events -= len(self._loaded.popleft()[1])
 
     def start(self, engine: Engine, reads: Reads) -> None:
         """Begin where the engine stands, with everything in it durable; ``reads`` is the sequencer."""

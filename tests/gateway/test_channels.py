@@ -9,9 +9,9 @@ import pytest
 from msgspec import json, msgpack
 from msgspec.structs import replace
 
-from engine.commands import Cancel, CreateAccount, Deposit, Entry, ListMarket, Place, SetMarketState, Settle
+from engine.commands import Cancel, CreateAccount, Deposit, Entry, ListMarket, Place, SetMarketState, Settle, Tick
 from engine.core import Engine
-from engine.events import Event, Rejected
+from engine.events import Event, PoolDeleted, Rejected
 from engine.limits import SECOND_NS
 from engine.snapshot import dump, restore
 from engine.types import MarketSpec, MarketState, OrderType, Side
@@ -934,6 +934,15 @@ def test_facts_of_a_market_that_is_gone_cannot_be_resumed() -> None:
     assert not feeds.account(buyer).resume(reader, 1)
     assert feeds.account(buyer).resume(reader, last - 1)
     assert [message["data"]["event"] for message in reader.messages] == ["balance"]
+
+
+def test_what_recovery_replays_is_kept_by_the_number_of_its_events() -> None:
+    feeds = Feeds(FactLimits(all_max=10))
+    events: list[Event] = [PoolDeleted(100, number, number) for number in range(4)]
+    for seq in range(1, 21):
+        feeds.load(Entry(seq, seq, Tick()), events)
+    # the last ten events are in three entries
+    assert [ts_ns for ts_ns, _ in feeds._loaded] == [18, 19, 20]
 
 
 def test_who_missed_nothing_goes_on_behind_facts_that_cannot_be_shown() -> None:
