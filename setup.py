@@ -25,6 +25,7 @@ from hashpit.build import PACKAGES, compiled_modules, stale_modules  # noqa: E40
 # A module belongs here when a profile says that compiling it pays. It must not define msgspec Structs.
 HOT_MODULES = (
     "engine/members.py",
+    "engine/words.py",
     "engine/events.py",
     "engine/book.py",
     "engine/bare.py",
