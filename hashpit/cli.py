@@ -48,6 +48,7 @@ from hashpit.console import (
     fail,
     fields,
     json_wanted,
+    levels_that_fit,
     number,
     os_text,
     out,
@@ -692,8 +693,9 @@ def _picture(info: MarketInfo, book: Book, trades: list[wire.TradeView], connect
     levels = Table(box=None, padding=(0, 2))
     for column in ("bid qty", f"price (BTC/{info.speed_unit}/day)", "ask qty"):
         levels.add_column(column, justify="right")
-    asks = [level for level, _ in zip(book.asks(), range(WATCH_LEVELS), strict=False)]
-    bids = [level for level, _ in zip(book.bids(), range(WATCH_LEVELS), strict=False)]
+    shown = levels_that_fit(WATCH_LEVELS)
+    asks = [level for level, _ in zip(book.asks(), range(shown), strict=False)]
+    bids = [level for level, _ in zip(book.bids(), range(shown), strict=False)]
     for price, qty in reversed(asks):
         levels.add_row("", Text(book.price.format(price), style="red"), book.qty.format(qty))
     for price, qty in bids:

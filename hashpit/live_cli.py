@@ -31,6 +31,7 @@ from hashpit.console import (
     ask_with_key,
     fail,
     fields,
+    levels_that_fit,
     number,
     out,
     print_json,
@@ -44,7 +45,10 @@ from hashpit.levels import Level, Levels
 LEVELS: Final = 15
 """Levels of each side in the picture."""
 BAR: Final = 32
-"""Characters of the longest bar."""
+"""Characters of the longest bar, where there is room for it."""
+BAR_MIN: Final = 8
+BESIDE: Final = 48
+"""Columns that a picture has beside its bars."""
 
 
 def signed(text: str) -> str:
@@ -408,7 +412,8 @@ async def _watch(client: Client, market: str) -> None:
                     for message in messages.take():
                         if isinstance(message.data, LiveTickerView):
                             ticker = message.data
-                    screen.update(picture(info, followed.book, ticker, client.connected))
+                    levels, width = levels_that_fit(LEVELS), max(BAR_MIN, min(BAR, out.width - BESIDE))
+                    screen.update(picture(info, followed.book, ticker, client.connected, levels, width))
                     await messages.wait(1 / REFRESH_PER_S)
                     await asyncio.sleep(1 / REFRESH_PER_S)
         finally:
@@ -417,10 +422,14 @@ async def _watch(client: Client, market: str) -> None:
     typer.echo(f"{market} has ended")
 
 
-def picture(info: LiveMarketInfo, book: Levels, ticker: LiveTickerView | None, connected: bool) -> Group:
-    """One frame: asks from the dearest down, bids from the best down, and a line where the hashrate ends."""
-    asks = [level for level, _ in zip(book.asks(), range(LEVELS), strict=False)]
-    bids = [level for level, _ in zip(book.bids(), range(LEVELS), strict=False)]
+def picture(
+    info: LiveMarketInfo, book: Levels, ticker: LiveTickerView | None, connected: bool, levels: int = LEVELS, width: int = BAR
+) -> Group:
+    """One frame: asks from the dearest down, bids from the best down, and a line where the hashrate ends.
+
+    ``levels`` of each side, bars of at most ``width`` characters."""
+    asks = [level for level, _ in zip(book.asks(), range(levels), strict=False)]
+    bids = [level for level, _ in zip(book.bids(), range(levels), strict=False)]
     largest = max((size_shown(level) for level in [*asks, *bids]), default=1)
     table = Table(box=None, padding=(0, 1))
     for column, side in (("", "left"), (f"BTC/{info.speed_unit}/day", "right"), ("limit", "right"), ("assigned", "right")):
@@ -430,18 +439,18 @@ def picture(info: LiveMarketInfo, book: Levels, ticker: LiveTickerView | None, c
     def add(kind: str, level: Level, style: str) -> None:
         size = "no limit" if level.size is None else book.qty.format(level.size)
         price = Text(book.price.format(level.price), style=style)
-        table.add_row(kind, price, size, book.qty.format(level.assigned), bar(level, largest, style))
+        table.add_row(kind, price, size, book.qty.format(level.assigned), bar(level, largest, style, width))
 
     for level in reversed(asks):
         add("ask", level, "red")
     drawn = False
     for level in bids:
         if not drawn and level.price < book.marginal:
-            table.add_row(*_margin(book))
+            table.add_row(*_margin(book, width))
             drawn = True
         add("bid", level, "green")
     if not drawn and book.marginal:
-        table.add_row(*_margin(book))
+        table.add_row(*_margin(book, width))
     verified = "verified" if book.synced else f"not current: {book.trouble}"
     paying = f"   paid {ticker.paying_price}" if ticker is not None and ticker.paying_price else ""
     told = f"{info.market} {book.state}   {book.qty.format(book.assigned)} {info.speed_unit} flow{paying}"
@@ -449,8 +458,9 @@ def picture(info: LiveMarketInfo, book: Levels, ticker: LiveTickerView | None, c
     return Group(Text(state if connected else f"{state}   reconnecting", style="bold"), table, Text("Ctrl-C to stop"))
 
 
-def _margin(book: Levels) -> tuple[str, Text, str, str, Text]:
-    return "", Text(book.price.format(book.marginal), style="bold yellow"), "", "", Text("─" * BAR + " margin", style="yellow")
+def _margin(book: Levels, width: int) -> tuple[str, Text, str, str, Text]:
+    line = Text("─" * width + " margin", style="yellow")
+    return "", Text(book.price.format(book.marginal), style="bold yellow"), "", "", line
 
 
 def size_shown(level: Level) -> int:
@@ -458,10 +468,10 @@ def size_shown(level: Level) -> int:
     return max(1, level.assigned if level.size is None else level.size)
 
 
-def bar(level: Level, largest: int, style: str) -> Text:
+def bar(level: Level, largest: int, style: str, width: int = BAR) -> Text:
     """What is assigned, filled, and what more there could be; a level without a limit has an open end."""
-    whole = max(1, size_shown(level) * BAR // largest)
-    filled = min(whole, -(-level.assigned * BAR // largest))
+    whole = max(1, size_shown(level) * width // largest)
+    filled = min(whole, -(-level.assigned * width // largest))
     text = Text("█" * filled, style=style)
     text.append("░" * (whole - filled), style="dim")
     if level.size is None:

@@ -12,12 +12,14 @@ import pytest
 from rich.console import Console
 
 from gateway.wire import BidView, FlowView
+from hashpit import console
 from hashpit.bots.bidder import Bidder, BidderSettings, next_price
 from hashpit.bots.rig import Rig, RigSettings
 from hashpit.client import Client
+from hashpit.console import levels_that_fit
 from hashpit.keys import load
 from hashpit.levels import Level, Levels
-from hashpit.live_cli import BAR, bar, picture
+from hashpit.live_cli import BAR, BAR_MIN, LEVELS, bar, picture
 from hashpit.meter import SHARES_PER_S, Meter, MeterSettings
 from tests.hashpit.conftest import Exchange
 from tests.hashpit.test_bots import running
@@ -88,15 +90,28 @@ def test_bars_say_what_is_assigned_and_what_could_be() -> None:
 
 def test_the_margin_is_drawn_behind_the_last_bid_that_has_hashrate() -> None:
     info, levels = terms(), Levels(terms())
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(picture(info, levels, None, True))
-    assert "margin" not in console.export_text()
+    screen = Console(width=120, record=True, file=io.StringIO())
+    screen.print(picture(info, levels, None, True))
+    assert "margin" not in screen.export_text()
     levels.apply(SNAPSHOT)
-    console.print(picture(info, levels, None, False))
-    text = console.export_text()
+    screen.print(picture(info, levels, None, False))
+    text = screen.export_text()
     assert text.index("bid") < text.index("margin")
     assert "no limit" in text
     assert "reconnecting" in text
+
+
+def test_a_picture_fits_a_small_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    info, levels = terms(), Levels(terms())
+    levels.apply(SNAPSHOT)
+    small = Console(width=60, height=11, record=True, file=io.StringIO(), force_terminal=True)
+    monkeypatch.setattr(console, "out", small)
+    assert levels_that_fit(LEVELS) == 3
+    small.print(picture(info, levels, None, True, 1, BAR_MIN))
+    text = small.export_text()
+    assert "…" not in text, "no number is cut"
+    assert (text.count("ask"), text.count("bid")) == (1, 1)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 60
 
 
 # --- The bots ---------------------------------------------------------------------------------------------------------
