@@ -168,7 +168,9 @@ def fields(title: str, value: msgspec.Struct) -> Table:
 
 
 def _field(name: str, value: Any) -> tuple[str, str]:
-    """A field for people: lists without brackets, yes and no, times in UTC."""
+    """A field for people: lists without brackets, yes and no, times in UTC, a dash for nothing."""
+    if value is None:
+        return name, "-"
     if isinstance(value, bool):
         return name, "yes" if value else "no"
     if isinstance(value, list):
