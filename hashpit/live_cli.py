@@ -386,21 +386,8 @@ def flow_list(
     """
     found, units = ask_with_key(url, key, lambda client: _with_units(client, client.flows(market, limit), as_json))
     lines = [
-        (
-            *(
-                one.flow_id,
-                one.market,
-                one.role,
-                one.order_id,
-                one.speed,
-                units.get(one.market, ""),
-                one.price,
-                one.cost,
-                one.state,
-            ),
-            when(one.started_us),
-        )
-        for one in found
+        (one.flow_id, one.market, one.role, one.order_id, one.speed, unit, one.price, one.cost, one.state, when(one.started_us))
+        for one, unit in ((flow, units.get(flow.market, "")) for flow in found)
     ]
     columns = ["flow>", "market", "as", "order>", "speed>", "unit", "price>", "paid (BTC)>", "state", "since (UTC)"]
     show(found, as_json, lambda: rows("flows", columns, lines))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gateway.wire import BidView, FlowView
+from gateway.wire import AskResult, BidView, FlowView
 from hashpit import console
 from hashpit.bots.bidder import Bidder, BidderSettings, next_price
 from hashpit.bots.rig import Rig, RigSettings
@@ -20,7 +20,7 @@ from hashpit.client import Client
 from hashpit.console import levels_that_fit
 from hashpit.keys import load
 from hashpit.levels import Level, Levels
-from hashpit.live_cli import BAR, BAR_MIN, LEVELS, bar, picture
+from hashpit.live_cli import BAR, BAR_MIN, LEVELS, _with_unit, bar, picture
 from hashpit.meter import SHARES_PER_S, Meter, MeterSettings
 from tests.hashpit.conftest import Exchange
 from tests.hashpit.test_bots import running
@@ -100,6 +100,13 @@ def test_a_live_market_by_commands(shell: Shell, tmp_path: Path) -> None:
 )
 def test_mistakes_are_told_in_words_of_the_command_line(shell: Shell, arguments: tuple[str, ...], told: str) -> None:
     assert told in shell.run(*arguments, "--key", shell.exchange.admin, code=2)
+
+
+async def test_what_was_done_is_told_even_when_its_unit_is_not_known() -> None:
+    done = AskResult(7, "", LIVE, "open", "0.0004", "2.000", "0.000", 0, False)
+    client = Client(url="ws://127.0.0.1:1/ws")
+    assert await _with_unit(client, done, as_json=False) == (done, "unit")
+    assert await _with_unit(client, done, as_json=True) == (done, "")
 
 
 # --- The picture ------------------------------------------------------------------------------------------------------
