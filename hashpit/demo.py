@@ -49,6 +49,10 @@ STOP_S: Final = 10.0
 """How long it may take to stop by itself; then it is killed, which loses nothing that was acknowledged."""
 MONEY: Final = Decimal(10)
 """BTC that every demo account is given, and topped up to when it has less than half of it at the start."""
+POOL: Final = "stratum+tcp://pool.example:3333"
+"""Where the bots point hashrate."""
+MOST: Final = Decimal("1.2")
+"""What the bid that you are told to place pays, in usual prices: as much as the most eager bidder."""
 FLOW_MONEY: Final = Decimal("0.5")
 """BTC per day that the hashrate which a bidder wants is about worth."""
 QUOTE_MONEY: Final = Decimal("0.002")
@@ -239,7 +243,7 @@ async def taker(client: Client, market: MarketInfo) -> None:
         market=market.market,
         qty_max=sized(market, QUOTE_MONEY * 2),
         position_max=sized(market, QUOTE_MONEY * 10),
-        destination_url="stratum+tcp://pool.example:3333",
+        destination_url=POOL,
     )
     await Taker(client, settings).run()
 
@@ -255,7 +259,7 @@ def bidder(share: str, most: str) -> Callable[[Client, LiveMarketInfo], Coroutin
             price_start=to_tick(market, usual * Decimal("0.9")),
             price_max=to_tick(market, usual * Decimal(most)),
             budget="0.0005",
-            url="stratum+tcp://pool.example:3333",
+            url=POOL,
             worker="demo",
             step=to_tick(market, usual / 50),
         )
@@ -460,17 +464,24 @@ NiceHash's API is at {nicehash_url} (docs/NICEHASH.md); an account's key for it:
         if nicehash_url
         else ""
     )
+    live = f"{market.algorithm}-LIVE"
+    qty = sized(market, QUOTE_MONEY)
+    most = (Decimal(market.reference_price) * MOST).quantize(Decimal(market.tick_size))
     return f"""The exchange runs at {url}, its files are in {data}. In another terminal:
 
+  {command} live {live}{options}
+  {command} bid estimate {live} {most} --limit {qty} --budget 0.001{options}
+  {command} bid place {live} {most} 0.001 --limit {qty} --to {POOL} --worker you --key {key}{options}
+  {command} bid list --key {key}{options}
+  {command} flow list --key {key}{options}
+
   {command} watch {market.market}{options}
-  {command} live {market.algorithm}-LIVE{options}
   {command} book {market.market}{options}
-  {command} place {market.market} buy {sized(market, QUOTE_MONEY)} --price {market.reference_price} --key {key}{options}
-  {command} bid estimate {market.algorithm}-LIVE {market.reference_price} --limit 100 --budget 0.01{options}
+  {command} place {market.market} buy {qty} --price {market.reference_price} --key {key}{options}
   {command} orders --key {key}{options}
   {command} account show --key {key}{options}{bot}
 {nicehash}
-Ctrl-C stops it; the next `hashpit demo` goes on from here."""
+Ctrl-C stops it; the next `{command} demo {data}` goes on from here."""
 
 
 def program() -> str:

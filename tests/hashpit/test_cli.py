@@ -457,6 +457,10 @@ def test_the_demo_trades_and_starts_again(tmp_path: Path) -> None:
     assert found is not None, lines
     placed = CliRunner().invoke(app, [*found[1].split(), "--json"])
     assert json.loads(placed.output)["order_id"] > 0, placed.output
+    found = re.search(r"(bid place \S+ .* --key \S+ --url \S+)", "".join(lines))
+    assert found is not None, lines
+    bid = CliRunner().invoke(app, [*found[1].split(), "--json"])
+    assert json.loads(bid.output)["assigned"] > "0.000", bid.output
     os.kill(process.pid, signal.SIGINT)
     rest, _ = process.communicate(timeout=20)
     assert process.returncode == 0, rest
