@@ -137,6 +137,7 @@ def init(data: Data) -> None:
 Next:
   {hashpit} serve {data}
   {hashpit} market list
+  {hashpit} market add-live SHA256 --key {admin}
   {hashpit} market add SHA256 --start {day} --price 0.0005 --key {admin}
   {hashpit} account create alice --deposit 0.5 --key {admin}
   {hashpit} key add --account 100 --permission trade --permission read --out alice.key --key {admin}"""
@@ -690,9 +691,9 @@ async def _watch(client: Client, market: str) -> None:
 
 def _picture(info: MarketInfo, book: Book, trades: list[wire.TradeView], connected: bool) -> Group:
     """One frame of ``watch``."""
-    levels = Table(box=None, padding=(0, 2))
-    for column in ("bid qty", f"price (BTC/{info.speed_unit}/day)", "ask qty"):
-        levels.add_column(column, justify="right")
+    levels = Table(box=None, padding=(0, 1))
+    for column in ("bid qty", f"BTC/{info.speed_unit}/day", "ask qty"):
+        levels.add_column(column, justify="right", no_wrap=True)
     shown = levels_that_fit(WATCH_LEVELS)
     asks = [level for level, _ in zip(book.asks(), range(shown), strict=False)]
     bids = [level for level, _ in zip(book.bids(), range(shown), strict=False)]
@@ -700,9 +701,9 @@ def _picture(info: MarketInfo, book: Book, trades: list[wire.TradeView], connect
         levels.add_row("", Text(book.price.format(price), style="red"), book.qty.format(qty))
     for price, qty in bids:
         levels.add_row(book.qty.format(qty), Text(book.price.format(price), style="green"), "")
-    tape = Table(box=None, padding=(0, 2))
+    tape = Table(box=None, padding=(0, 1))
     for column in ("time (UTC)", "price", "qty"):
-        tape.add_column(column, justify="right")
+        tape.add_column(column, justify="right", no_wrap=True)
     for trade in trades:
         style = "green" if trade.aggressor_side == "buy" else "red"
         tape.add_row(when(trade.ts_us)[11:], Text(printable(trade.price), style=style), printable(trade.qty))
