@@ -26,6 +26,8 @@ def explain(error: HashpitError | ValueError) -> str:
     # The engine's sentences name what they are about.
     where = f" ({field})" if isinstance(error, Denied) and field and field not in message else ""
     hint = KINDS if error.code == RejectCode.MARKET_KIND_WRONG else ""
+    if error.data.repeat and not isinstance(error, Denied):
+        hint += "; told before for that id: a new try takes a new one"
     return f"{message}{where}{hint}{_fate(error.data.order)} [{error.code} {error.data.reason}]"
 
 

@@ -59,6 +59,8 @@ def test_a_live_market_by_commands(shell: Shell, tmp_path: Path) -> None:
     assert "pays 0.00049000, at most 0.00060000 BTC/PH/s/day, without a limit, gets" in shell.run(*pegged, "--key", buyer)
     amended = shell.run("bid", "amend", bid["order_id"], "--price", "0.00055", "--limit", "0", "--key", buyer)
     assert "pays 0.00055000 BTC/PH/s/day, without a limit, gets 2.000 PH/s" in amended
+    for told in ("no open order of that id [1301", "told before for that id: a new try takes a new one [1301"):
+        assert told in shell.run("bid", "refill", "999999", "0.01", "--refill-id", "r", "--key", buyer, code=1)
     assert "0.02000000000 BTC left" in shell.run("bid", "refill", bid["order_id"], "0.01", "--key", buyer)
     offers = shell.ask("ask", "list", "--key", seller)
     assert [offer["assigned"] for offer in offers] == ["2.000"]
