@@ -25,6 +25,7 @@ from hashpit.build import PACKAGES, compiled_modules, stale_modules  # noqa: E40
 # A module belongs here when a profile says that compiling it pays. It must not define msgspec Structs.
 HOT_MODULES = (
     "engine/members.py",
+    "engine/words.py",
     "engine/events.py",
     "engine/book.py",
     "engine/bare.py",
@@ -144,7 +145,7 @@ class Hot(Command):
         reason = why_plain()
         wanted = [path.removesuffix(".py").replace("/", ".") for path in hot_sources()]
         if not reason and not self.force and compiled_modules() == sorted(wanted) and not stale_modules():
-            say(f"compiled ({', '.join(wanted)})")
+            say(f"compiled ({len(wanted)} modules)")
             return
         for suffix in ("so", "pyd"):
             for old in [file for package in PACKAGES for file in (ROOT / package).rglob(f"*.{suffix}")]:
@@ -154,7 +155,7 @@ class Hot(Command):
                 sys.exit(f"hashpit: cannot compile: {reason}")
             say(f"running plain Python: {reason}")
             return
-        say(f"compiling {', '.join(wanted)} ...")
+        say(f"compiling {len(wanted)} modules, which takes a few minutes ...")
         # A child process: mypyc reports an error in the sources by exiting.
         step = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--force"]
         done = subprocess.run(step, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -165,7 +165,12 @@ def is_destination(url: str, worker: str) -> bool:
     """A stratum URL with host and port, and a worker name, both printable ASCII without blanks."""
     if not url.startswith(URL_SCHEMES) or len(url) > URL_CHARS_MAX or not 0 < len(worker) <= WORKER_CHARS_MAX:
         return False
-    if not all(text.isascii() and text.isprintable() and " " not in text for text in (url, worker)):
+    if not (_is_graphic(url) and _is_graphic(worker)):
         return False
     host, _, port = url.partition("://")[2].rpartition(":")
     return bool(host) and "/" not in host and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65_535
+
+
+def _is_graphic(text: str) -> bool:
+    """Printable ASCII without blanks."""
+    return text.isascii() and text.isprintable() and " " not in text

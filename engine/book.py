@@ -15,6 +15,8 @@ from mypy_extensions import i64, mypyc_attr
 
 FIRST_PLACES: Final = 16
 """Places of a new book's table, a power of two. It doubles whenever there are more levels than places, and never shrinks."""
+FAR: Final = 128
+"""So many levels from the best, a new one is put in as a slice: that moves all others in one piece, ``insert`` one by one."""
 
 
 # Compiled, orders and levels are left out of the cyclic garbage collector, which would walk every one of them again and again.
@@ -103,7 +105,10 @@ class Book:
         if level is None or level.price != price:
             level = Level(price)
             self._table[price & self._mask] = level
-        levels.insert(where, level)
+        if len(levels) - where < FAR:
+            levels.insert(where, level)
+        else:
+            levels[where:where] = [level]
         if len(self.bids) + len(self.asks) > len(self._table):
             self._index()
         return level

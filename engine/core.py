@@ -71,6 +71,7 @@ from engine.matching import Matching
 from engine.members import (
     BUY,
     CANCEL_REQUESTED,
+    END_REQUESTED,
     FOK,
     GTC,
     GTD,
@@ -91,7 +92,6 @@ from engine.types import (
     BalanceReason,
     CancelReason,
     DeliveryState,
-    EndReason,
     MarketState,
     OrderStatus,
     OrderType,
@@ -582,7 +582,7 @@ class Engine(Answers):
                 standing = self.live.find(account, order_id, client_order_id)
                 if standing is None:
                     code = RejectCode.ORDER_UNKNOWN
-                elif self.live.cancel(standing, EndReason.REQUESTED, out):
+                elif self.live.cancel(standing, END_REQUESTED, out):
                     return
                 else:
                     symbol = standing.market
@@ -803,7 +803,7 @@ class Engine(Answers):
             self.refuse(out, RejectCode.MARKET_SPEC_INVALID, rule, market=spec.symbol)
         else:
             self.markets[spec.symbol] = Market(spec)
-            self.due.add(spec.gate_ns, agenda.GATE, spec.symbol)
+            self.due.add_market(spec.gate_ns, agenda.GATE, spec.symbol)
             out.append(MarketListed(spec))
 
     def _list_live(self, command: ListLive, late: bool, out: list[Event]) -> None:
@@ -892,7 +892,7 @@ class Engine(Answers):
         elif self.ts_ns < market.spec.period_end_ns:
             self.refuse(out, RejectCode.PERIOD_NOT_ENDED, market.spec.period_end_ns, market=command.market)
         else:
-            self.due.discard(market.spec.settle_ns, agenda.SETTLEMENT, market.symbol)
+            self.due.discard_market(market.spec.settle_ns, agenda.SETTLEMENT, market.symbol)
             self.delivering.settle(market, command.index_price, out)
 
 

@@ -44,8 +44,8 @@ class Delivering:
         for seller, buyer, qty in pair(shorts, longs):
             self._assign(market, seller, buyer, qty, out)
         if market.deliveries:
-            self.due.add(market.spec.period_start_ns, START, market.symbol)
-            self.due.add(market.spec.settle_ns, SETTLEMENT, market.symbol)
+            self.due.add_market(market.spec.period_start_ns, START, market.symbol)
+            self.due.add_market(market.spec.settle_ns, SETTLEMENT, market.symbol)
         else:
             self._retire(market, out)
 

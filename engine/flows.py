@@ -3,7 +3,7 @@
 The rules are docs/decisions/0019-live-markets.md; who changes, and why, is :mod:`engine.live`'s business.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from engine.accounts import Account
 from engine.crossing import UNTOUCHED, best_first
@@ -12,6 +12,10 @@ from engine.events import Event, FlowChanged, FlowPaid
 from engine.limits import BPS, SECOND_NS
 from engine.markets.live import NANO, Ask, Bid, Flow, LiveMarket, charge_max, clock_of
 from engine.types import FlowCause
+from engine.words import product
+
+EARLY_SHIFT: Final = 5
+"""The end of a budget is looked at anew when a 32nd of the time to it is left."""
 
 
 class Flows:
@@ -245,7 +249,7 @@ class Flows:
         """Note where the marginal price stands."""
         marginal = market.crossing.marginal
         if marginal != market.marginal:
-            market.clock += market.marginal * (now_ns - market.clock_ns)
+            market.clock += product(market.marginal, now_ns - market.clock_ns)
             market.clock_ns = now_ns
             market.marginal = marginal
 
@@ -255,7 +259,7 @@ class Flows:
         """Bring ``exposure`` to now: before the bid's speed or price changes."""
         speed = bid.assigned if bid.assigned_before == UNTOUCHED else bid.assigned_before
         clock = clock_of(bid, market, now_ns)
-        bid.accrued_value += speed * (clock - bid.exposure_clock)
+        bid.accrued_value += product(speed, clock - bid.exposure_clock)
         bid.exposure_clock = clock
 
     def pay(self, flow: Flow, market: LiveMarket, hashes: int, done: bool, now_ns: int, out: list[Event]) -> None:
@@ -394,14 +398,17 @@ class Flows:
     def schedule(self, bid: Bid, market: LiveMarket, now_ns: int) -> None:
         """Put the instant on the agenda at which the bid is to be stopped.
 
-        An instant that is there already and comes too early does no harm where the bid pays its own price: it is looked at anew
-        then. And one past the bid's end never comes.
+        One that comes too early does no harm where the bid pays its own price: it is looked at anew then. So there it is taken
+        early by a part of what is left, and most changes need no other. One past the bid's end never comes.
         """
         stop_ns = NEVER
         if bid.assigned:
             ends_ns = bid.expires_ns if market.is_uniform else min(bid.expires_ns, bid.stop_ns)
-            if self._lasts_at_least_ns(bid, market, now_ns) < ends_ns - now_ns:
-                stop_ns = now_ns + self.lasts_ns(bid, market, now_ns)
+            if not self._surely_lasts(bid, market, ends_ns, now_ns):
+                lasts_ns = self.lasts_ns(bid, market, now_ns)
+                if lasts_ns > SECOND_NS and not market.is_uniform:
+                    lasts_ns -= lasts_ns >> EARLY_SHIFT
+                stop_ns = now_ns + lasts_ns
                 if stop_ns >= bid.expires_ns:
                     stop_ns = NEVER
         if stop_ns < bid.stop_ns or (stop_ns != bid.stop_ns and market.is_uniform):
@@ -410,13 +417,14 @@ class Flows:
                 bid.stop_ns = stop_ns
                 self.due.add(stop_ns, BUDGET, bid.order_id)
 
-    def _lasts_at_least_ns(self, bid: Bid, market: LiveMarket, now_ns: int) -> int:
-        """A lower bound of ``lasts_ns``, from smaller numbers: most often it says enough."""
+    def _surely_lasts(self, bid: Bid, market: LiveMarket, until_ns: int, now_ns: int) -> bool:
+        """Whether ``lasts_ns`` reaches that far, by smaller numbers, rounded against the bid: most often they say so."""
         self.expose(bid, market, now_ns)
         flows = len(bid.flows) + len(bid.closing)
-        cost = (bid.escrow - flows) * BPS // (BPS + market.buyer_fee_bps) - flows
-        left = cost * market.per_msat - bid.exposed_lots - bid.accrued_value
-        return left // (bid.price * bid.assigned) if left > 0 else 0
+        most = (bid.escrow - flows) // (BPS + market.buyer_fee_bps) * BPS - flows
+        used = (bid.exposed_lots + bid.accrued_value) // market.per_msat + 1
+        msat_per_s = product(product(bid.price, bid.assigned), SECOND_NS) // market.per_msat + 1
+        return most - used >= product(msat_per_s, (until_ns - now_ns) // SECOND_NS + 1)
 
     def unschedule(self, bid: Bid) -> None:
         """Take that instant off the agenda."""
@@ -440,8 +448,8 @@ def accrue(flow: Flow, market: LiveMarket, now_ns: int) -> None:
     """Add the allowance of the time since the flow was last looked at, at what its bid paid then."""
     if flow.speed and now_ns > flow.since_ns:
         clock = clock_of(flow.bid, market, now_ns)
-        flow.accrued += flow.speed * (now_ns - flow.since_ns)
-        flow.accrued_value += flow.speed * (clock - flow.clock)
+        flow.accrued += product(flow.speed, now_ns - flow.since_ns)
+        flow.accrued_value += product(flow.speed, clock - flow.clock)
         flow.since_ns = now_ns
         flow.clock = clock
 

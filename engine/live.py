@@ -4,7 +4,10 @@ After each change the crossing settles (:mod:`engine.crossing`), the flows follo
 follow a price which that has moved. The rules are docs/decisions/0019-live-markets.md.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, cast
+
+from msgspec.structs import astuple
 
 from engine.accounts import Account, Standing
 from engine.answers import CLOSED_FOR_PLACING, Answers, is_destination
@@ -28,20 +31,61 @@ from engine.events import (
 from engine.flows import Flows
 from engine.limits import MONEY_MAX_MSAT, URL_CHARS_MAX, WORK_MAX_HASHES
 from engine.markets.live import NO_LIMIT, Ask, Bid, LiveMarket
-from engine.members import BUY, MARKET_HALTED, MARKET_OPEN
+from engine.members import (
+    BUY,
+    CAUSE_ASK_AMENDED,
+    CAUSE_ASK_ENDED,
+    CAUSE_ASK_PLACED,
+    CAUSE_BID_AMENDED,
+    CAUSE_BID_ENDED,
+    CAUSE_BID_PLACED,
+    CAUSE_BID_REPRICED,
+    CAUSE_BID_RESUMED,
+    CAUSE_BID_STOPPED,
+    END_REQUESTED,
+    MARKET_CLOSED,
+    MARKET_HALTED,
+    MARKET_OPEN,
+    PEG_INDEX,
+    PEG_MARGINAL,
+    PEG_NONE,
+    PEG_TOP,
+)
 from engine.rejects import RejectCode
 from engine.types import EndReason, FlowCause, MarketState, Peg
+from engine.words import product
 
 REFILL: Final = "refill:"
 """Marks refill ids among the remembered outcomes."""
 
 Refusal = tuple[RejectCode, int]
 
+# All fields of a Struct at once: compiled, reading them one by one takes several times as long.
+_place_bid_fields: Final = cast(
+    "Callable[[PlaceBid], tuple[int, str, int, int, int, str, str, Peg, int, int, int, str]]",
+    astuple,
+)
+_place_ask_fields: Final = cast("Callable[[PlaceAsk], tuple[int, str, int, int, int, str]]", astuple)
+_amend_bid_fields: Final = cast("Callable[[AmendBid], tuple[int, int, str, int, int, str, str]]", astuple)
+_amend_ask_fields: Final = cast("Callable[[AmendAsk], tuple[int, int, str, int, int]]", astuple)
+_report_flow_fields: Final = cast("Callable[[ReportFlow], tuple[int, int, bool]]", astuple)
+
 
 class Live:
     """All live markets, by their symbols."""
 
-    __slots__ = ("answers", "flowing", "markets", "orders")
+    __slots__ = (
+        "answers",
+        "expiry_max_ns",
+        "flowing",
+        "flows_max",
+        "flows_per_account_max",
+        "markets",
+        "orders",
+        "orders_max",
+        "orders_per_account_max",
+        "pegs_max",
+    )
 
     def __init__(self, answers: Answers) -> None:
         self.answers: Answers = answers
@@ -49,48 +93,55 @@ class Live:
         self.markets: dict[str, LiveMarket] = {}
         # open bids and asks of all of them
         self.orders: dict[int, Bid | Ask] = {}
+        limits = answers.limits
+        self.orders_max: int = limits.live_orders_max
+        self.orders_per_account_max: int = limits.live_orders_per_account_max
+        self.pegs_max: int = limits.pegs_max
+        self.flows_max: int = limits.flows_max
+        self.flows_per_account_max: int = limits.flows_per_account_max
+        self.expiry_max_ns: int = limits.expiry_max_ns
 
     # ---------------------------------------------------------------------------------------------------------- placing
 
     def place_bid(self, command: PlaceBid, late: bool, out: list[Event]) -> None:
         """Take a bid into the book and hold its budget, or refuse it: codes of 10xx to 12xx, 14xx, and DESTINATION_INVALID."""
+        account_id, symbol, cap, limit, budget, url, worker, peg, offset, floor, expires_ns, key = _place_bid_fields(command)
         answers = self.answers
-        key = command.client_order_id
-        account = answers.accounts.get(command.account)
+        account = answers.accounts.get(account_id)
         if account is None:
-            answers.refuse(out, RejectCode.ACCOUNT_UNKNOWN, 0, None, 0, key, command.market)
+            answers.refuse(out, RejectCode.ACCOUNT_UNKNOWN, 0, None, 0, key, symbol)
             return
-        market = self.markets.get(command.market)
-        refusal = self._closed(market, command.market, late) or self._wrong_bid(command, market, account)
+        market = self.markets.get(symbol)
+        refusal = self._closed(market, symbol, late) or self._wrong_bid(
+            market, account, cap, limit, budget, url, worker, peg, offset, floor, expires_ns
+        )
         if refusal is None and key and not answers.is_new(account, key):
             refusal = RejectCode.CLIENT_ORDER_IDS_FULL, 0
         if refusal is not None:
-            answers.refuse_new(refusal[0], refusal[1], account, key, command.market, out)
+            answers.refuse_new(refusal[0], refusal[1], account, key, symbol, out)
             return
         assert market is not None
-        spec = market.spec
         now_ns = answers.ts_ns
-        peg = command.peg
-        price = command.price
-        if peg is not Peg.NONE:
-            if peg is Peg.MARGINAL and market.shadow is None:
+        price = cap
+        if peg is not PEG_NONE:
+            if peg is PEG_MARGINAL and market.shadow is None:
                 _build_shadow(market)
-            price = market.pegged_price(market.reference(peg), command.offset, command.floor, command.price)
-        expires_ns = command.expires_ns or now_ns + spec.life_ns
+            price = market.pegged_price(market.reference(peg), offset, floor, cap)
+        ends_ns = expires_ns or now_ns + market.life_ns
         bid = Bid(
             answers.seq,
             account,
             market,
             price,
-            command.limit or NO_LIMIT,
-            command.budget,
-            command.url,
-            command.worker,
+            limit or NO_LIMIT,
+            budget,
+            url,
+            worker,
             peg,
-            command.offset,
-            command.floor,
-            command.price,
-            expires_ns,
+            offset,
+            floor,
+            cap,
+            ends_ns,
             key,
             now_ns,
         )
@@ -98,8 +149,8 @@ class Live:
         followers = _followers(market, peg)
         if followers is not None:
             followers[bid.order_id] = bid
-        account.balance -= spec.placing_fee
-        answers.fees.balance += spec.placing_fee
+        account.balance -= market.placing_fee
+        answers.fees.balance += market.placing_fee
         account.held += bid.budget
         account.event_seq += 1
         placed = BidPlaced(
@@ -109,7 +160,7 @@ class Live:
             key,
             market.symbol,
             price,
-            command.limit,
+            limit,
             bid.budget,
             bid.url,
             bid.worker,
@@ -117,9 +168,9 @@ class Live:
             bid.offset,
             bid.floor,
             bid.cap,
-            expires_ns,
+            ends_ns,
             now_ns,
-            spec.placing_fee,
+            market.placing_fee,
             account.balance,
             account.held,
         )
@@ -127,57 +178,66 @@ class Live:
         if key:
             answers.remember(account, key, placed, now_ns)
         _enter(bid, market)
-        self._settle(market, FlowCause.BID_PLACED, now_ns, out)
+        self._settle(market, CAUSE_BID_PLACED, now_ns, out)
 
-    def _wrong_bid(self, command: PlaceBid, market: LiveMarket | None, account: Account) -> Refusal | None:
+    def _wrong_bid(
+        self,
+        market: LiveMarket | None,
+        account: Account,
+        price: int,
+        limit: int,
+        budget: int,
+        url: str,
+        worker: str,
+        peg: Peg,
+        offset: int,
+        floor: int,
+        expires_ns: int,
+    ) -> Refusal | None:
         assert market is not None
-        spec = market.spec
-        wrong = _wrong_price(market, command.price) or _wrong_limit(market, command.limit)
+        wrong = _wrong_price(market, price) or _wrong_limit(market, limit)
         if wrong is not None:
             return wrong
-        if command.budget < spec.budget_min:
-            return RejectCode.BUDGET_TOO_SMALL, spec.budget_min
-        if command.budget > MONEY_MAX_MSAT:
+        if budget < market.budget_min:
+            return RejectCode.BUDGET_TOO_SMALL, market.budget_min
+        if budget > MONEY_MAX_MSAT:
             return RejectCode.BUDGET_TOO_LARGE, MONEY_MAX_MSAT
-        if command.peg is Peg.NONE:
-            if command.offset or command.floor:
+        if peg is PEG_NONE:
+            if offset or floor:
                 return RejectCode.PEG_INVALID, market.price_max
-        elif abs(command.offset) > market.price_max or not (
-            command.floor == 0 or market.price_min <= command.floor <= command.price
-        ):
+        elif abs(offset) > market.price_max or not (floor == 0 or market.price_min <= floor <= price):
             return RejectCode.PEG_INVALID, market.price_max
-        wrong = self._wrong_end(command.expires_ns, spec.life_ns) or self._full(account)
+        wrong = self._wrong_end(expires_ns, market.life_ns) or self._full(account)
         if wrong is not None:
             return wrong
-        limits = self.answers.limits
-        if command.peg is not Peg.NONE and _pegs(market) >= limits.pegs_max:
-            return RejectCode.PEGS_FULL, limits.pegs_max
+        if peg is not PEG_NONE and _pegs(market) >= self.pegs_max:
+            return RejectCode.PEGS_FULL, self.pegs_max
         wrong = self._flows_full(account)
         if wrong is not None:
             return wrong
         available = account.balance - account.held
-        if command.budget + spec.placing_fee > available:
+        if budget + market.placing_fee > available:
             return RejectCode.BUDGET_NOT_COVERED, available
-        if not is_destination(command.url, command.worker):
+        if not is_destination(url, worker):
             return RejectCode.DESTINATION_INVALID, URL_CHARS_MAX
         return None
 
     def place_ask(self, command: PlaceAsk, late: bool, out: list[Event]) -> None:
         """Take an ask into the book, or refuse it: codes of 10xx to 12xx and 14xx."""
+        account_id, symbol, price, speed, expires_ns, key = _place_ask_fields(command)
         answers = self.answers
-        key = command.client_order_id
-        account = answers.accounts.get(command.account)
+        account = answers.accounts.get(account_id)
         if account is None:
-            answers.refuse(out, RejectCode.ACCOUNT_UNKNOWN, 0, None, 0, key, command.market)
+            answers.refuse(out, RejectCode.ACCOUNT_UNKNOWN, 0, None, 0, key, symbol)
             return
-        market = self.markets.get(command.market)
-        refusal = self._closed(market, command.market, late)
+        market = self.markets.get(symbol)
+        refusal = self._closed(market, symbol, late)
         if refusal is None:
             assert market is not None
             refusal = (
-                _wrong_price(market, command.price)
-                or _wrong_speed(market, command.speed)
-                or self._wrong_end(command.expires_ns, answers.limits.expiry_max_ns)
+                _wrong_price(market, price)
+                or _wrong_speed(market, speed)
+                or self._wrong_end(expires_ns, self.expiry_max_ns)
                 or self._full(account)
             )
         if refusal is None:
@@ -185,11 +245,11 @@ class Live:
         if refusal is None and key and not answers.is_new(account, key):
             refusal = RejectCode.CLIENT_ORDER_IDS_FULL, 0
         if refusal is not None:
-            answers.refuse_new(refusal[0], refusal[1], account, key, command.market, out)
+            answers.refuse_new(refusal[0], refusal[1], account, key, symbol, out)
             return
         assert market is not None
         now_ns = answers.ts_ns
-        ask = Ask(answers.seq, account, market, command.price, command.speed, command.expires_ns, key, now_ns)
+        ask = Ask(answers.seq, account, market, price, speed, expires_ns, key, now_ns)
         self._add(ask, market)
         account.event_seq += 1
         placed = AskPlaced(
@@ -209,7 +269,7 @@ class Live:
         if key:
             answers.remember(account, key, placed, now_ns)
         _enter(ask, market)
-        self._settle(market, FlowCause.ASK_PLACED, now_ns, out)
+        self._settle(market, CAUSE_ASK_PLACED, now_ns, out)
 
     def _add(self, order: Bid | Ask, market: LiveMarket) -> None:
         self.orders[order.order_id] = order
@@ -238,20 +298,18 @@ class Live:
         return None
 
     def _full(self, account: Account) -> Refusal | None:
-        limits = self.answers.limits
-        if len(account.live) >= limits.live_orders_per_account_max:
-            return RejectCode.ORDERS_PER_ACCOUNT_FULL, limits.live_orders_per_account_max
-        if len(self.orders) >= limits.live_orders_max:
-            return RejectCode.ORDERS_FULL, limits.live_orders_max
+        if len(account.live) >= self.orders_per_account_max:
+            return RejectCode.ORDERS_PER_ACCOUNT_FULL, self.orders_per_account_max
+        if len(self.orders) >= self.orders_max:
+            return RejectCode.ORDERS_FULL, self.orders_max
         return None
 
     def _flows_full(self, buyer: Account | None) -> Refusal | None:
         """Why no order may enter a book that could start flows."""
-        limits = self.answers.limits
-        if buyer is not None and buyer.bought_flows >= limits.flows_per_account_max:
-            return RejectCode.FLOWS_FULL, limits.flows_per_account_max
-        if len(self.flowing.by_id) >= limits.flows_max:
-            return RejectCode.FLOWS_FULL, limits.flows_max
+        if buyer is not None and buyer.bought_flows >= self.flows_per_account_max:
+            return RejectCode.FLOWS_FULL, self.flows_per_account_max
+        if len(self.flowing.by_id) >= self.flows_max:
+            return RejectCode.FLOWS_FULL, self.flows_max
         return None
 
     # --------------------------------------------------------------------------------------------------------- amending
@@ -267,8 +325,9 @@ class Live:
 
     def amend_bid(self, command: AmendBid, late: bool, out: list[Event]) -> None:
         """Change a bid, or refuse it: also for the edit rules of the market (13xx), with when or by how much it may change."""
+        account_id, order_id, client_order_id, price, limit, url, worker = _amend_bid_fields(command)
         answers = self.answers
-        account = answers.accounts.get(command.account)
+        account = answers.accounts.get(account_id)
         bid: Bid | None = None
         refusal: Refusal | None
         if account is None:
@@ -276,76 +335,77 @@ class Live:
         elif late:
             refusal = RejectCode.DEADLINE_PASSED, answers.ts_ns
         else:
-            found = self.find(account, command.order_id, command.client_order_id)
+            found = self.find(account, order_id, client_order_id)
             if isinstance(found, Bid):
                 bid = found
-                refusal = self._wrong_amend(command, bid, _market(bid))
+                refusal = self._wrong_amend(bid, _market(bid), price, limit, url, worker)
             else:
                 refusal = RejectCode.ORDER_UNKNOWN, 0
         if refusal is not None:
             symbol = bid.market if bid is not None else ""
-            answers.refuse(out, refusal[0], refusal[1], account, command.order_id, command.client_order_id, symbol)
+            answers.refuse(out, refusal[0], refusal[1], account, order_id, client_order_id, symbol)
             return
         assert bid is not None
-        self._amend_bid(command, bid, _market(bid), out)
+        self._amend_bid(bid, _market(bid), price, limit, url, worker, out)
 
-    def _wrong_amend(self, command: AmendBid, bid: Bid, market: LiveMarket) -> Refusal | None:
+    def _wrong_amend(self, bid: Bid, market: LiveMarket, price: int, limit: int, url: str, worker: str) -> Refusal | None:
         if market.state is not MARKET_OPEN:
             return CLOSED_FOR_PLACING[market.state], 0
-        spec = market.spec
         now_ns = self.answers.ts_ns
-        cap = command.price or bid.cap
+        cap = price or bid.cap
         wrong = _wrong_price(market, cap)
-        if wrong is None and command.limit >= 0:
-            wrong = _wrong_limit(market, command.limit)
+        if wrong is None and limit >= 0:
+            wrong = _wrong_limit(market, limit)
         if wrong is not None:
             return wrong
-        if command.limit < -1:
-            return RejectCode.LIMIT_TOO_LOW, spec.speed_min
+        if limit < -1:
+            return RejectCode.LIMIT_TOO_LOW, market.speed_min
         if cap < bid.floor:
             return RejectCode.PEG_INVALID, market.price_max
-        if not command.price and command.limit == -1 and not command.url:
+        if not price and limit == -1 and not url:
             return RejectCode.AMEND_EMPTY, 0
-        limit = bid.remaining if command.limit == -1 else command.limit or NO_LIMIT
-        if cap != bid.cap or limit != bid.remaining:
-            if bid.edited_ns and now_ns < bid.edited_ns + spec.lock_ns:
-                return RejectCode.EDIT_LOCKED, bid.edited_ns + spec.lock_ns
+        size = _size(bid, limit)
+        if cap != bid.cap or size != bid.remaining:
+            if bid.edited_ns and now_ns < bid.edited_ns + market.lock_ns:
+                return RejectCode.EDIT_LOCKED, bid.edited_ns + market.lock_ns
             if cap < bid.cap:
-                if spec.decrease_step and bid.cap - cap > spec.decrease_step:
-                    return RejectCode.DECREASE_TOO_LARGE, spec.decrease_step
-                if now_ns < bid.price_ns + spec.decrease_interval_ns:
-                    return RejectCode.DECREASE_TOO_EARLY, bid.price_ns + spec.decrease_interval_ns
-            if cap != bid.cap or limit > bid.remaining:
+                if market.decrease_step and bid.cap - cap > market.decrease_step:
+                    return RejectCode.DECREASE_TOO_LARGE, market.decrease_step
+                if now_ns < bid.price_ns + market.decrease_interval_ns:
+                    return RejectCode.DECREASE_TOO_EARLY, bid.price_ns + market.decrease_interval_ns
+            if cap != bid.cap or size > bid.remaining:
                 wrong = self._flows_full(bid.account)
                 if wrong is not None:
                     return wrong
-        if command.url and not is_destination(command.url, command.worker):
+        if url and not is_destination(url, worker):
             return RejectCode.DESTINATION_INVALID, URL_CHARS_MAX
         return None
 
-    def _amend_bid(self, command: AmendBid, bid: Bid, market: LiveMarket, out: list[Event]) -> None:
+    def _amend_bid(
+        self, bid: Bid, market: LiveMarket, new_cap: int, limit: int, url: str, worker: str, out: list[Event]
+    ) -> None:
         now_ns = self.answers.ts_ns
-        limit = bid.remaining if command.limit == -1 else command.limit or NO_LIMIT
-        cap = command.price or bid.cap
+        size = _size(bid, limit)
+        cap = new_cap or bid.cap
         price = cap
-        if bid.peg is not Peg.NONE:
+        if bid.peg is not PEG_NONE:
             price = market.pegged_price(market.reference(bid.peg), bid.offset, bid.floor, cap)
         old_price = bid.price
         if cap != bid.cap:
             bid.price_ns = now_ns
-        if cap != bid.cap or limit != bid.remaining:
+        if cap != bid.cap or size != bid.remaining:
             bid.edited_ns = now_ns
         bid.cap = cap
-        elsewhere = bool(command.url) and (bid.url, bid.worker) != (command.url, command.worker)
+        elsewhere = bool(url) and (bid.url, bid.worker) != (url, worker)
         if elsewhere:
-            bid.url = command.url
-            bid.worker = command.worker
-        self._reprice(bid, market, price, limit, now_ns)
-        self._tell_amended(bid, old_price, FlowCause.BID_AMENDED, out)
+            bid.url = url
+            bid.worker = worker
+        self._reprice(bid, market, price, size, now_ns)
+        self._tell_amended(bid, old_price, CAUSE_BID_AMENDED, out)
         if elsewhere:
             for flow in bid.flows.values():
-                self.flowing.tell(flow, flow.speed, FlowCause.BID_AMENDED, now_ns, out)
-        self._settle(market, FlowCause.BID_AMENDED, now_ns, out)
+                self.flowing.tell(flow, flow.speed, CAUSE_BID_AMENDED, now_ns, out)
+        self._settle(market, CAUSE_BID_AMENDED, now_ns, out)
         self.flowing.schedule(bid, market, now_ns)
 
     def _reprice(self, bid: Bid, market: LiveMarket, price: int, size: int, now_ns: int) -> None:
@@ -384,8 +444,9 @@ class Live:
 
     def amend_ask(self, command: AmendAsk, late: bool, out: list[Event]) -> None:
         """Change an ask, or refuse it."""
+        account_id, order_id, client_order_id, price, speed = _amend_ask_fields(command)
         answers = self.answers
-        account = answers.accounts.get(command.account)
+        account = answers.accounts.get(account_id)
         ask: Ask | None = None
         refusal: Refusal | None = None
         if account is None:
@@ -393,33 +454,33 @@ class Live:
         elif late:
             refusal = RejectCode.DEADLINE_PASSED, answers.ts_ns
         else:
-            found = self.find(account, command.order_id, command.client_order_id)
+            found = self.find(account, order_id, client_order_id)
             if isinstance(found, Ask):
                 ask = found
                 market = _market(ask)
-                price = command.price or ask.price
-                speed = command.speed or ask.remaining
+                new_price = price or ask.price
+                new_speed = speed or ask.remaining
                 if market.state is not MARKET_OPEN:
                     refusal = CLOSED_FOR_PLACING[market.state], 0
                 else:
-                    refusal = _wrong_price(market, price) or _wrong_speed(market, speed)
-                if refusal is None and not command.price and not command.speed:
+                    refusal = _wrong_price(market, new_price) or _wrong_speed(market, new_speed)
+                if refusal is None and not price and not speed:
                     refusal = RejectCode.AMEND_EMPTY, 0
-                if refusal is None and (price != ask.price or speed > ask.remaining):
+                if refusal is None and (new_price != ask.price or new_speed > ask.remaining):
                     refusal = self._flows_full(None)
             else:
                 refusal = RejectCode.ORDER_UNKNOWN, 0
         if refusal is not None:
             symbol = ask.market if ask is not None else ""
-            answers.refuse(out, refusal[0], refusal[1], account, command.order_id, command.client_order_id, symbol)
+            answers.refuse(out, refusal[0], refusal[1], account, order_id, client_order_id, symbol)
             return
         assert account is not None
         assert ask is not None
         market = _market(ask)
         old_price = ask.price
         old_speed = ask.remaining
-        price = command.price or old_price
-        speed = command.speed or old_speed
+        price = price or old_price
+        speed = speed or old_speed
         if price != old_price or speed > old_speed:
             _leave(ask, market)
             ask.price = price
@@ -441,7 +502,7 @@ class Live:
                 speed,
             )
         )
-        self._settle(market, FlowCause.ASK_AMENDED, answers.ts_ns, out)
+        self._settle(market, CAUSE_ASK_AMENDED, answers.ts_ns, out)
 
     def refill_bid(self, command: RefillBid, late: bool, out: list[Event]) -> None:
         """Add money to a bid, at most once per refill id; a bid that was stopped goes on."""
@@ -461,8 +522,8 @@ class Live:
             refusal = RejectCode.ORDER_UNKNOWN, 0
         elif _market(bid).state is MARKET_HALTED:
             refusal = RejectCode.MARKET_HALTED, 0
-        elif command.amount < _market(bid).spec.budget_min:
-            refusal = RejectCode.BUDGET_TOO_SMALL, _market(bid).spec.budget_min
+        elif command.amount < _market(bid).budget_min:
+            refusal = RejectCode.BUDGET_TOO_SMALL, _market(bid).budget_min
         elif bid.budget + command.amount > MONEY_MAX_MSAT:
             refusal = RejectCode.BUDGET_TOO_LARGE, MONEY_MAX_MSAT
         elif command.amount > available:
@@ -509,7 +570,7 @@ class Live:
 
     def cancel_all(self, account: Account, command: CancelAll, out: list[Event]) -> None:
         """End the account's orders that the command means, by order id; of halted markets only if the operator asks."""
-        reason = EndReason.OPERATOR if command.by_operator else EndReason.REQUESTED
+        reason = EndReason.OPERATOR if command.by_operator else END_REQUESTED
         for order_id in sorted(account.live):
             order = self.orders[order_id]
             if command.market and order.market != command.market:
@@ -527,11 +588,11 @@ class Live:
             if not order.stopped:
                 _leave(order, market)
             self._tell_bid_ended(order, market, reason, now_ns, out)
-            cause = FlowCause.BID_ENDED
+            cause = CAUSE_BID_ENDED
         else:
             _leave(order, market)
             self._tell_ask_ended(order, market, reason, out)
-            cause = FlowCause.ASK_ENDED
+            cause = CAUSE_ASK_ENDED
         self._settle(market, cause, now_ns, out)
 
     def _tell_bid_ended(self, bid: Bid, market: LiveMarket, reason: EndReason, now_ns: int, out: list[Event]) -> None:
@@ -546,7 +607,7 @@ class Live:
         followers = _followers(market, bid.peg)
         if followers is not None:
             del followers[bid.order_id]
-            if bid.peg is Peg.MARGINAL and not followers:
+            if bid.peg is PEG_MARGINAL and not followers:
                 market.shadow_left = len(market.orders)
         self._remove(bid, market)
         account.event_seq += 1
@@ -591,7 +652,7 @@ class Live:
                 if order.stopped:
                     continue
             _leave(order, market)
-        self.flowing.end_all(market, FlowCause.BID_ENDED, now_ns, out)
+        self.flowing.end_all(market, CAUSE_BID_ENDED, now_ns, out)
         for order_id in sorted(market.orders):
             order = market.orders[order_id]
             if isinstance(order, Bid):
@@ -602,7 +663,7 @@ class Live:
 
     def _retire(self, market: LiveMarket, out: list[Event]) -> None:
         """Forget a closed market once nothing waits for a report."""
-        if market.state is MarketState.CLOSED and market.flows == 0:
+        if market.state is MARKET_CLOSED and market.flows == 0:
             market.state = MarketState.SETTLED
             del self.markets[market.symbol]
             out.append(MarketStateChanged(market.symbol, MarketState.SETTLED))
@@ -611,25 +672,26 @@ class Live:
 
     def report_flow(self, command: ReportFlow, late: bool, out: list[Event]) -> None:
         """Pay for proven work, or refuse: FLOW_UNKNOWN, WORK_DECREASED, WORK_TOO_LARGE."""
+        flow_id, hashes, final = _report_flow_fields(command)
         answers = self.answers
-        flow = self.flowing.by_id.get(command.flow_id)
+        flow = self.flowing.by_id.get(flow_id)
         if late:
             answers.refuse(out, RejectCode.DEADLINE_PASSED, answers.ts_ns)
-        elif command.hashes > WORK_MAX_HASHES:
+        elif hashes > WORK_MAX_HASHES:
             answers.refuse(out, RejectCode.WORK_TOO_LARGE, WORK_MAX_HASHES)
         elif flow is None:
             answers.refuse(out, RejectCode.FLOW_UNKNOWN)
-        elif command.hashes < flow.hashes:
+        elif hashes < flow.hashes:
             answers.refuse(out, RejectCode.WORK_DECREASED, flow.hashes)
         else:
             now_ns = answers.ts_ns
             market = _market(flow.bid)
-            idle_ns = market.spec.idle_ns
+            idle_ns = market.idle_ns
             runs = flow.speed > 0
-            idle = runs and idle_ns and command.hashes == flow.hashes and now_ns - flow.proven_ns > idle_ns
-            done = command.final and not runs
+            idle = runs and idle_ns and hashes == flow.hashes and now_ns - flow.proven_ns > idle_ns
+            done = final and not runs
             flow.bid.heard = True
-            self.flowing.pay(flow, market, command.hashes, done, now_ns, out)
+            self.flowing.pay(flow, market, hashes, done, now_ns, out)
             if idle:
                 self._end(flow.ask, EndReason.IDLE, now_ns, out)
             elif done:
@@ -638,7 +700,7 @@ class Live:
     def _done(self, bid: Bid, market: LiveMarket, now_ns: int, out: list[Event]) -> None:
         """A flow of the bid is done with: it may have been the last that the bid, or the market, waited for."""
         if bid.stopped and not bid.ended and not bid.closing:
-            if bid.escrow < market.spec.budget_min:
+            if bid.escrow < market.budget_min:
                 self._tell_bid_ended(bid, market, EndReason.SPENT, now_ns, out)
             elif bid.heard:
                 self._resume(bid, market, now_ns, out)
@@ -673,7 +735,7 @@ class Live:
         out.append(
             BidStopped(account.account_id, account.event_seq, bid.order_id, bid.client_order_id, market.symbol, bid.escrow)
         )
-        self._settle(market, FlowCause.BID_STOPPED, now_ns, out)
+        self._settle(market, CAUSE_BID_STOPPED, now_ns, out)
         if not bid.closing:
             self._tell_bid_ended(bid, market, EndReason.SPENT, now_ns, out)
 
@@ -681,7 +743,7 @@ class Live:
         """A stopped bid has money to go on with."""
         account = bid.account
         price = bid.cap
-        if bid.peg is not Peg.NONE:
+        if bid.peg is not PEG_NONE:
             price = market.pegged_price(market.reference(bid.peg), bid.offset, bid.floor, bid.cap)
         _set_price(self.flowing, bid, market, price, now_ns)
         bid.stopped = False
@@ -699,7 +761,7 @@ class Live:
             )
         )
         _enter(bid, market)
-        self._settle(market, FlowCause.BID_RESUMED, now_ns, out)
+        self._settle(market, CAUSE_BID_RESUMED, now_ns, out)
 
     # -------------------------------------------------------------------------------------------------------- following
 
@@ -735,9 +797,9 @@ class Live:
 
     def _follow(self, market: LiveMarket, now_ns: int, out: list[Event]) -> None:
         if market.on_top:
-            self._reprice_all(market, market.on_top, market.reference(Peg.TOP), now_ns, out)
+            self._reprice_all(market, market.on_top, market.reference(PEG_TOP), now_ns, out)
         if market.on_margin:
-            self._reprice_all(market, market.on_margin, market.reference(Peg.MARGINAL), now_ns, out)
+            self._reprice_all(market, market.on_margin, market.reference(PEG_MARGINAL), now_ns, out)
 
     def _reprice_all(
         self, market: LiveMarket, followers: dict[int, Bid], reference: int, now_ns: int, out: list[Event]
@@ -747,8 +809,8 @@ class Live:
             if price != bid.price and not bid.stopped:
                 old_price = bid.price
                 self._reprice(bid, market, price, bid.remaining, now_ns)
-                self._tell_amended(bid, old_price, FlowCause.BID_REPRICED, out)
-                self._flow(market, FlowCause.BID_REPRICED, now_ns, out)
+                self._tell_amended(bid, old_price, CAUSE_BID_REPRICED, out)
+                self._flow(market, CAUSE_BID_REPRICED, now_ns, out)
                 self.flowing.schedule(bid, market, now_ns)
 
     # --------------------------------------------------------------------------------------------------------- restoring
@@ -797,6 +859,11 @@ def _market(order: Standing) -> LiveMarket:
     return market
 
 
+def _size(bid: Bid, limit: int) -> int:
+    """What an amend makes of the bid's limit: -1 leaves it, 0 takes it away."""
+    return bid.remaining if limit == -1 else limit or NO_LIMIT
+
+
 def _wrong_price(market: LiveMarket, price: int) -> Refusal | None:
     if price < market.price_min:
         return RejectCode.PRICE_TOO_LOW, market.price_min
@@ -807,28 +874,28 @@ def _wrong_price(market: LiveMarket, price: int) -> Refusal | None:
 
 def _wrong_limit(market: LiveMarket, limit: int) -> Refusal | None:
     """A bid's limit, 0 for none."""
-    if limit and limit < market.spec.speed_min:
-        return RejectCode.LIMIT_TOO_LOW, market.spec.speed_min
-    if limit > market.spec.speed_max:
-        return RejectCode.LIMIT_TOO_HIGH, market.spec.speed_max
+    if limit and limit < market.speed_min:
+        return RejectCode.LIMIT_TOO_LOW, market.speed_min
+    if limit > market.speed_max:
+        return RejectCode.LIMIT_TOO_HIGH, market.speed_max
     return None
 
 
 def _wrong_speed(market: LiveMarket, speed: int) -> Refusal | None:
-    if speed < market.spec.speed_min:
-        return RejectCode.SPEED_TOO_LOW, market.spec.speed_min
-    if speed > market.spec.speed_max:
-        return RejectCode.SPEED_TOO_HIGH, market.spec.speed_max
+    if speed < market.speed_min:
+        return RejectCode.SPEED_TOO_LOW, market.speed_min
+    if speed > market.speed_max:
+        return RejectCode.SPEED_TOO_HIGH, market.speed_max
     return None
 
 
 def _followers(market: LiveMarket, peg: Peg) -> dict[int, Bid] | None:
     """The table of bids with that peg."""
-    if peg is Peg.TOP:
+    if peg is PEG_TOP:
         return market.on_top
-    if peg is Peg.MARGINAL:
+    if peg is PEG_MARGINAL:
         return market.on_margin
-    return market.on_index if peg is Peg.INDEX else None
+    return market.on_index if peg is PEG_INDEX else None
 
 
 def _pegs(market: LiveMarket) -> int:
@@ -838,7 +905,7 @@ def _pegs(market: LiveMarket) -> int:
 def _set_price(flowing: Flows, bid: Bid, market: LiveMarket, price: int, now_ns: int) -> None:
     """Another price from now on."""
     flowing.expose(bid, market, now_ns)
-    bid.price_clock += bid.price * (now_ns - bid.price_clock_ns)
+    bid.price_clock += product(bid.price, now_ns - bid.price_clock_ns)
     bid.price_clock_ns = now_ns
     bid.price = price
 
@@ -875,7 +942,7 @@ def _shrink(order: Standing, market: LiveMarket, size: int) -> None:
 
 def _is_shown(order: Slot) -> bool:
     """Whether the order stands in the crossing without followers of the margin."""
-    return not isinstance(order, Bid) or order.peg is not Peg.MARGINAL
+    return not isinstance(order, Bid) or order.peg is not PEG_MARGINAL
 
 
 def _shade(order: Standing, shadow: Crossing) -> None:

@@ -182,7 +182,7 @@ class Matching:
 
     def load(self, orders: list[Order], markets: dict[str, Market]) -> None:
         """Note of orders that a snapshot put into the book what ``rest`` would have noted."""
-        expiries: list[tuple[int, int, int | str]] = []
+        expiries: list[tuple[int, int, int]] = []
         for order in orders:
             if order.expires_ns:
                 expiries.append((order.expires_ns, EXPIRY, order.order_id))

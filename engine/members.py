@@ -7,9 +7,12 @@ from typing import Final
 
 from engine.types import (
     CancelReason,
+    EndReason,
+    FlowCause,
     MarketState,
     OrderStatus,
     OrderType,
+    Peg,
     PostOnly,
     SelfTradePrevention,
     Side,
@@ -30,7 +33,22 @@ STP_NONE: Final = SelfTradePrevention.NONE
 STP_CANCEL_MAKER: Final = SelfTradePrevention.CANCEL_MAKER
 MARKET_OPEN: Final = MarketState.OPEN
 MARKET_HALTED: Final = MarketState.HALTED
+MARKET_CLOSED: Final = MarketState.CLOSED
 ORDER_OPEN: Final = OrderStatus.OPEN
 ORDER_FILLED: Final = OrderStatus.FILLED
 ORDER_CANCELED: Final = OrderStatus.CANCELED
 CANCEL_REQUESTED: Final = CancelReason.REQUESTED
+END_REQUESTED: Final = EndReason.REQUESTED
+PEG_NONE: Final = Peg.NONE
+PEG_TOP: Final = Peg.TOP
+PEG_MARGINAL: Final = Peg.MARGINAL
+PEG_INDEX: Final = Peg.INDEX
+CAUSE_BID_PLACED: Final = FlowCause.BID_PLACED
+CAUSE_BID_AMENDED: Final = FlowCause.BID_AMENDED
+CAUSE_BID_REPRICED: Final = FlowCause.BID_REPRICED
+CAUSE_BID_STOPPED: Final = FlowCause.BID_STOPPED
+CAUSE_BID_RESUMED: Final = FlowCause.BID_RESUMED
+CAUSE_BID_ENDED: Final = FlowCause.BID_ENDED
+CAUSE_ASK_PLACED: Final = FlowCause.ASK_PLACED
+CAUSE_ASK_AMENDED: Final = FlowCause.ASK_AMENDED
+CAUSE_ASK_ENDED: Final = FlowCause.ASK_ENDED

@@ -344,7 +344,7 @@ def dump(engine: Engine) -> bytes:
             len(queue),
             len(engine.remembered),
             told,
-            [(due_ns, kind, str(key)) for due_ns, kind, key in engine.due.entries() if EXPIRY < kind < LIFE],
+            [(due_ns, kind, key) for due_ns, kind, key in engine.due.entries() if EXPIRY < kind < LIFE],
             engine.live.flowing.next_flow,
             _live(engine),
             [
@@ -428,7 +428,8 @@ def _restore(state: _Snapshot) -> Engine:
     engine.live.flowing.next_flow = state.next_flow
     for placed in state.outlived:
         engine.accounts[placed.account].outcomes[placed.client_order_id] = _EVENTS[type(placed)](*astuple(placed))
-    engine.due.load(cast("list[tuple[int, int, int | str]]", state.due))
+    for due_ns, kind, symbol in state.due:
+        engine.due.add_market(due_ns, kind, symbol)
     return engine
 
 

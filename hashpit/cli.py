@@ -48,6 +48,7 @@ from hashpit.console import (
     fail,
     fields,
     json_wanted,
+    levels_that_fit,
     number,
     os_text,
     out,
@@ -77,11 +78,10 @@ markets_app = typer.Typer(help="List markets and change their state.", no_args_i
 app.add_typer(accounts_app, name="account")
 app.add_typer(keys_app, name="key")
 app.add_typer(markets_app, name="market")
-destinations_app = typer.Typer(help="Where hashrate that you buy is pointed.", no_args_is_help=True)
+destinations_app = typer.Typer(help="Where hashrate that you buy in dated markets is pointed.", no_args_is_help=True)
 app.add_typer(destinations_app, name="destination")
 for group, commands in live_cli.COMMANDS:
     app.add_typer(commands, name=group)
-app.command("live")(live_cli.live)
 
 
 class Side(StrEnum):
@@ -137,6 +137,7 @@ def init(data: Data) -> None:
 Next:
   {hashpit} serve {data}
   {hashpit} market list
+  {hashpit} market add-live SHA256 --key {admin}
   {hashpit} market add SHA256 --start {day} --price 0.0005 --key {admin}
   {hashpit} account create alice --deposit 0.5 --key {admin}
   {hashpit} key add --account 100 --permission trade --permission read --out alice.key --key {admin}"""
@@ -250,7 +251,7 @@ class Opened(msgspec.Struct):
 
 @accounts_app.command("create")
 def account_create(
-    name: Annotated[str, typer.Argument(help="a name of its own")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a name of its own")],
     deposit: Annotated[str | None, typer.Option(metavar="BTC", parser=number, help="money to start with")] = None,
     url: Url = DEFAULT_URL,
     key: KeyFile = None,
@@ -288,7 +289,7 @@ def account_create(
 
 @accounts_app.command("deposit")
 def account_deposit(
-    account: Annotated[int, typer.Argument(help="account id")],
+    account: Annotated[int, typer.Argument(metavar="ACCOUNT", help="account id")],
     amount: Annotated[str, typer.Argument(metavar="BTC", parser=number)],
     transfer_id: Annotated[str | None, typer.Option(help="the same id again is not paid again")] = None,
     url: Url = DEFAULT_URL,
@@ -499,7 +500,7 @@ def _market_line(one: wire.AnyMarketInfo) -> tuple[str, ...]:
 
 @markets_app.command("add")
 def market_add(
-    algorithm: Annotated[str, typer.Argument(help="such as SHA256")],
+    algorithm: Annotated[str, typer.Argument(metavar="ALGORITHM", help="such as SHA256")],
     start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="UTC; a whole minute")],
     price: Annotated[str, typer.Option(metavar="BTC", parser=number, help="reference price: per unit per day")],
     length: Annotated[int, typer.Option(help="length of the period in seconds")] = 86_400,
@@ -518,7 +519,7 @@ def market_add(
 
 @markets_app.command("add-live")
 def market_add_live(
-    algorithm: Annotated[str, typer.Argument(help="such as SHA256")],
+    algorithm: Annotated[str, typer.Argument(metavar="ALGORITHM", help="such as SHA256")],
     name: Annotated[str | None, typer.Option(parser=symbol, help="default: the algorithm's with -LIVE")] = None,
     uniform: Annotated[bool, typer.Option("--uniform", help="everybody pays the marginal price, not the own")] = False,
     buyer_fee_bps: Annotated[int, typer.Option(min=0, max=1000, help="on top of what work costs")] = 20,
@@ -567,7 +568,7 @@ def market_index(
 @markets_app.command("state")
 def market_state(
     market: Market,
-    state: Annotated[State, typer.Argument(help="closed is for good")],
+    state: Annotated[State, typer.Argument(metavar="STATE", help="closed is for good")],
     url: Url = DEFAULT_URL,
     key: KeyFile = None,
     as_json: AsJson = False,
@@ -608,7 +609,7 @@ def book(
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Show a market's book once.
+    """Show a dated market's book once.
 
     Example: hashpit book SHA256-20261124 --depth 5
     """
@@ -620,7 +621,7 @@ def book(
 
 @app.command()
 def trades(market: Market, limit: Limit = 20, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
-    """List a market's latest trades, newest first.
+    """List a dated market's latest trades, newest first.
 
     Example: hashpit trades SHA256-20261124 --limit 5
     """
@@ -637,8 +638,9 @@ def watch(
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Follow a market's book and trades. With --json, one line per message of its channels, and
-    {"connected":false} or true when the connection breaks or is back.
+    """Follow a dated market's book and trades.
+
+    With --json, one line per message of its channels, and {"connected":false} or true when the connection breaks or is back.
 
     Example: hashpit watch SHA256-20261124
     """
@@ -689,18 +691,19 @@ async def _watch(client: Client, market: str) -> None:
 
 def _picture(info: MarketInfo, book: Book, trades: list[wire.TradeView], connected: bool) -> Group:
     """One frame of ``watch``."""
-    levels = Table(box=None, padding=(0, 2))
-    for column in ("bid qty", f"price (BTC/{info.speed_unit}/day)", "ask qty"):
-        levels.add_column(column, justify="right")
-    asks = [level for level, _ in zip(book.asks(), range(WATCH_LEVELS), strict=False)]
-    bids = [level for level, _ in zip(book.bids(), range(WATCH_LEVELS), strict=False)]
+    levels = Table(box=None, padding=(0, 1))
+    for column in ("bid qty", f"BTC/{info.speed_unit}/day", "ask qty"):
+        levels.add_column(column, justify="right", no_wrap=True)
+    shown = levels_that_fit(WATCH_LEVELS)
+    asks = [level for level, _ in zip(book.asks(), range(shown), strict=False)]
+    bids = [level for level, _ in zip(book.bids(), range(shown), strict=False)]
     for price, qty in reversed(asks):
         levels.add_row("", Text(book.price.format(price), style="red"), book.qty.format(qty))
     for price, qty in bids:
         levels.add_row(book.qty.format(qty), Text(book.price.format(price), style="green"), "")
-    tape = Table(box=None, padding=(0, 2))
+    tape = Table(box=None, padding=(0, 1))
     for column in ("time (UTC)", "price", "qty"):
-        tape.add_column(column, justify="right")
+        tape.add_column(column, justify="right", no_wrap=True)
     for trade in trades:
         style = "green" if trade.aggressor_side == "buy" else "red"
         tape.add_row(when(trade.ts_us)[11:], Text(printable(trade.price), style=style), printable(trade.qty))
@@ -711,13 +714,15 @@ def _picture(info: MarketInfo, book: Book, trades: list[wire.TradeView], connect
     return Group(Text(state if connected else f"{state}   reconnecting", style="bold"), side_by_side, Text("Ctrl-C to stop"))
 
 
+app.command("live")(live_cli.live)
+
 # -------------------------------------------------------------------------------------------------------------- orders
 
 
 @app.command()
 def place(
     market: Market,
-    side: Annotated[Side, typer.Argument()],
+    side: Annotated[Side, typer.Argument(metavar="SIDE")],
     qty: Annotated[str, typer.Argument(metavar="QTY", parser=number, help="in the market's speed unit")],
     price: Annotated[
         str | None, typer.Option(metavar="BTC", parser=number, help="per unit per day; without it, a market order")
@@ -731,7 +736,7 @@ def place(
     key: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Place an order. Takes a key with the permission trade.
+    """Place an order in a dated market. Takes a key with the permission trade.
 
     Example: hashpit place SHA256-20261124 buy 1.5 --price 0.0005 --key alice.key
     """
@@ -761,7 +766,7 @@ def place(
 
 @app.command()
 def amend(
-    order_id: Annotated[int | None, typer.Argument(help="order to change")] = None,
+    order_id: Annotated[int | None, typer.Argument(metavar="ORDER_ID", help="order to change")] = None,
     client_order_id: Annotated[str | None, typer.Option(help="order to change, by your own id")] = None,
     price: Annotated[str | None, typer.Option(metavar="BTC", parser=number, help="new price")] = None,
     qty: Annotated[str | None, typer.Option(metavar="QTY", parser=number, help="new total, filled part included")] = None,
@@ -769,7 +774,7 @@ def amend(
     key: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change an open order. Only a smaller quantity keeps its place in the queue.
+    """Change an open order of a dated market. Only a smaller quantity keeps its place in the queue.
 
     Example: hashpit amend 42 --qty 1.0 --key alice.key
     """
@@ -795,16 +800,16 @@ def _show_order(order: wire.OrderResult, as_json: bool) -> None:
 
 @app.command()
 def cancel(
-    order_id: Annotated[int | None, typer.Argument(help="order to cancel")] = None,
+    order_id: Annotated[int | None, typer.Argument(metavar="ORDER_ID", help="order to cancel")] = None,
     client_order_id: Annotated[str | None, typer.Option(help="order to cancel, by your own id")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="every open order of the account")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="every open order, bid and ask of the account")] = False,
     market: InMarket = None,
-    side: Annotated[Side | None, typer.Option(help="with --all: on this side only")] = None,
+    side: Annotated[Side | None, typer.Option(help="with --all: on this side only; bids buy, asks sell")] = None,
     url: Url = DEFAULT_URL,
     key: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Cancel one order, or all of them. Takes a key with the permission trade.
+    """Cancel one order, bid or ask, or all of them. Takes a key with the permission trade.
 
     Example: hashpit cancel 42 --key alice.key
     Example: hashpit cancel --all --market SHA256-20261124 --key alice.key
@@ -822,7 +827,11 @@ def cancel(
         client, client.cancel(order_id=order_id, client_order_id=client_order_id)
     )
     done: wire.CancelResult = ask_with_key(url, key, command)
-    show(done, as_json, lambda: f"order {done.order_id} canceled: {done.canceled_qty} of it was left")
+    left = f"{done.canceled_qty} of it was left"
+    if done.returned:  # a bid
+        held = "what its last work can cost is held until that is reported"
+        left = f"{done.spent} BTC spent, {done.returned} BTC returned; {held}"
+    show(done, as_json, lambda: f"order {done.order_id} canceled: {left}")
 
 
 @app.command()
@@ -834,7 +843,7 @@ def orders(
     key: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the account's orders. Takes a key with the permission read.
+    """List the account's orders in dated markets; bid list and ask list have the others. Takes a key with the permission read.
 
     Example: hashpit orders --key alice.key
     """

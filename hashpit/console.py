@@ -21,6 +21,8 @@ from hashpit.keys import Key
 from hashpit.keys import load as load_key
 
 REFRESH_PER_S = 8
+AROUND = 5
+"""Lines of a picture that are no levels."""
 DAY_S = 86_400
 LOGIN_TRIES = 5
 """How often a command tries to log in while the exchange says that there are too many logins."""
@@ -143,6 +145,11 @@ def show(value: object, as_json: bool, table: Callable[[], Table | str]) -> None
         out.print(told if isinstance(told, Table) else "\n".join(map(printable, told.split("\n"))))
 
 
+def levels_that_fit(most: int) -> int:
+    """How many levels of each side a picture has room for: on a terminal that is too low, the bids would be cut off."""
+    return max(1, min(most, (out.height - AROUND) // 2)) if out.is_terminal else most
+
+
 def rows(title: str, columns: Sequence[str], lines: Iterable[Sequence[object]]) -> Table:
     """A table; columns whose name ends in ``>`` are numbers, set to the right."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -161,7 +168,9 @@ def fields(title: str, value: msgspec.Struct) -> Table:
 
 
 def _field(name: str, value: Any) -> tuple[str, str]:
-    """A field for people: lists without brackets, yes and no, times in UTC."""
+    """A field for people: lists without brackets, yes and no, times in UTC, a dash for nothing."""
+    if value is None:
+        return name, "-"
     if isinstance(value, bool):
         return name, "yes" if value else "no"
     if isinstance(value, list):

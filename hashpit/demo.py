@@ -49,12 +49,18 @@ STOP_S: Final = 10.0
 """How long it may take to stop by itself; then it is killed, which loses nothing that was acknowledged."""
 MONEY: Final = Decimal(10)
 """BTC that every demo account is given, and topped up to when it has less than half of it at the start."""
+POOL: Final = "stratum+tcp://pool.example:3333"
+"""Where the bots point hashrate."""
+MOST: Final = Decimal("1.2")
+"""What the bid that you are told to place pays, in usual prices: as much as the most eager bidder."""
 FLOW_MONEY: Final = Decimal("0.5")
 """BTC per day that the hashrate which a bidder wants is about worth."""
 QUOTE_MONEY: Final = Decimal("0.002")
 """BTC per day that one quote of a maker is about worth, whatever the algorithm."""
 BOT: Final = Path("docs/snippets/bot.py")
 """The bot of the README, where the demo runs in a checkout."""
+FIRST: Final = "SHA256"
+"""The algorithm that the advice is about."""
 LINES: Final = 8
 """Recent trades that the status shows."""
 REFRESH_PER_S: Final = 4
@@ -239,7 +245,7 @@ async def taker(client: Client, market: MarketInfo) -> None:
         market=market.market,
         qty_max=sized(market, QUOTE_MONEY * 2),
         position_max=sized(market, QUOTE_MONEY * 10),
-        destination_url="stratum+tcp://pool.example:3333",
+        destination_url=POOL,
     )
     await Taker(client, settings).run()
 
@@ -255,7 +261,7 @@ def bidder(share: str, most: str) -> Callable[[Client, LiveMarketInfo], Coroutin
             price_start=to_tick(market, usual * Decimal("0.9")),
             price_max=to_tick(market, usual * Decimal(most)),
             budget="0.0005",
-            url="stratum+tcp://pool.example:3333",
+            url=POOL,
             worker="demo",
             step=to_tick(market, usual / 50),
         )
@@ -333,6 +339,8 @@ class Board:
         """Flows that started so far."""
         self._tickers: dict[str, TickerView] = {}
         self._live: dict[str, LiveTickerView] = {}
+        self._units: dict[str, str] = {}
+        """The speed unit of each market."""
         self._lines: deque[str] = deque(maxlen=LINES)
 
     def learn(self, message: ChannelMessage) -> None:
@@ -342,9 +350,15 @@ class Board:
             self._tickers[data.market] = data
         elif isinstance(data, LiveTickerView):
             self._live[data.market] = data
+        elif isinstance(data, StatusSnapshot):
+            self._units.update((market.market, market.speed_unit) for market in data.markets)
+        elif isinstance(data, MarketListed):
+            self._units[data.market] = data.terms.speed_unit
         elif isinstance(data, MarketStateChanged) and data.state != "open":
-            self._tickers.pop(data.market, None)
-            self._live.pop(data.market, None)
+            for known in (self._tickers, self._live):
+                known.pop(data.market, None)
+            if data.state == "settled":
+                self._units.pop(data.market, None)
         elif isinstance(data, Fill):
             self._say(message.ts_us, f"you: {data.side} {data.qty} at {data.price} in {data.market}")
         elif isinstance(data, DeliveryAssigned):
@@ -354,32 +368,37 @@ class Board:
             self._say(message.ts_us, f"you: {settled(data)}")
         elif isinstance(data, list) and message.type == "event":
             tape, _, market = message.channel.partition(".")
+            unit = self._units.get(market, "")
             if tape == "flows":
                 self.flows += len(data)
                 for flow in data:
-                    self._say(message.ts_us, f"{market:28} flow {flow.speed:>12} at {flow.price}")
+                    self._say(message.ts_us, f"{market:28} flow {flow.speed:>12} {unit} at {flow.price}")
             else:
                 self.trades += len(data)
                 for trade in data:
-                    self._say(message.ts_us, f"{market:28} {trade.aggressor_side:4} {trade.qty:>12} at {trade.price}")
+                    self._say(message.ts_us, f"{market:28} {trade.aggressor_side:4} {trade.qty:>12} {unit} at {trade.price}")
 
     def picture(self) -> Group:
         """One frame."""
-        table = Table(box=None, padding=(0, 2))
-        for column in ("market", "bid", "ask", "last", "trades"):
-            table.add_column(column, justify="left" if column == "market" else "right", no_wrap=True)
-        tickers = sorted(self._tickers.values(), key=lambda ticker: ticker.market)
-        live = sorted(self._live.values(), key=lambda ticker: ticker.market)
+        table = Table(box=None, padding=(0, 1), pad_edge=False)
+        for column in ("market", "unit", "bid", "ask", "last", "trades"):
+            table.add_column(column, justify="left" if column in ("market", "unit") else "right", no_wrap=True)
+        # Those that the advice is about first, as not all may fit.
+        tickers = sorted(self._tickers.values(), key=lambda ticker: (not ticker.market.startswith(FIRST), ticker.market))
+        live = sorted(self._live.values(), key=lambda ticker: (not ticker.market.startswith(FIRST), ticker.market))
         room = max(1, self._console.height - LINES - len(live) - 9)
         for ticker in tickers[:room]:
-            table.add_row(ticker.market, ticker.bid, ticker.ask, ticker.last, str(ticker.trades))
+            table.add_row(
+                ticker.market, self._units.get(ticker.market, ""), ticker.bid, ticker.ask, ticker.last, str(ticker.trades)
+            )
         if len(tickers) > room:
             table.add_row(f"and {len(tickers) - room} more markets")
-        flowing = Table(box=None, padding=(0, 2))
-        for column in ("live market", "bid", "ask", "marginal", "flows", "of", "paid"):
-            flowing.add_column(column, justify="left" if column == "live market" else "right", no_wrap=True)
+        flowing = Table(box=None, padding=(0, 1), pad_edge=False, collapse_padding=True)  # 80 columns hold it
+        for column in ("live market", "unit", "bid", "ask", "marginal", "paid", "flows", "of"):
+            flowing.add_column(column, justify="left" if column in ("live market", "unit") else "right", no_wrap=True)
         for one in live:
-            flowing.add_row(one.market, one.bid, one.ask, one.marginal, one.assigned, one.offered, one.paying_price)
+            prices = one.bid, one.ask, one.marginal, one.paying_price
+            flowing.add_row(one.market, self._units.get(one.market, ""), *prices, one.assigned, one.offered)
         return Group(Text(), table, Text(), flowing, Text(), *(Text(line, style="dim") for line in self._lines))
 
     def _say(self, ts_us: int, line: str) -> None:
@@ -460,17 +479,24 @@ NiceHash's API is at {nicehash_url} (docs/NICEHASH.md); an account's key for it:
         if nicehash_url
         else ""
     )
+    live = f"{market.algorithm}-LIVE"
+    qty = sized(market, QUOTE_MONEY)
+    most = (Decimal(market.reference_price) * MOST).quantize(Decimal(market.tick_size))
     return f"""The exchange runs at {url}, its files are in {data}. In another terminal:
 
+  {command} live {live}{options}
+  {command} bid estimate {live} {most} --limit {qty} --budget 0.001{options}
+  {command} bid place {live} {most} 0.001 --limit {qty} --to {POOL} --worker you --key {key}{options}
+  {command} bid list --key {key}{options}
+  {command} flow list --key {key}{options}
+
   {command} watch {market.market}{options}
-  {command} live {market.algorithm}-LIVE{options}
   {command} book {market.market}{options}
-  {command} place {market.market} buy {sized(market, QUOTE_MONEY)} --price {market.reference_price} --key {key}{options}
-  {command} bid estimate {market.algorithm}-LIVE {market.reference_price} --limit 100 --budget 0.01{options}
+  {command} place {market.market} buy {qty} --price {market.reference_price} --key {key}{options}
   {command} orders --key {key}{options}
   {command} account show --key {key}{options}{bot}
 {nicehash}
-Ctrl-C stops it; the next `hashpit demo` goes on from here."""
+Ctrl-C stops it; the next `{command} demo {data}` goes on from here."""
 
 
 def program() -> str:
@@ -554,7 +580,7 @@ async def first_market(client: Client) -> MarketInfo:
             dated = [one for one in markets if isinstance(one, MarketInfo)]
             daily = [one for one in dated if one.state == "open" and one.period_end_us - one.period_start_us == DAY_US]
             if daily:
-                return min(daily, key=lambda one: (one.algorithm != "SHA256", one.gate_us, one.market))
+                return min(daily, key=lambda one: (one.algorithm != FIRST, one.gate_us, one.market))
     raise DemoError("the exchange lists no daily market")
 
 

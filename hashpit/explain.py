@@ -1,11 +1,15 @@
 """Errors in a line for whoever types commands, and times in UTC."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from engine.rejects import RejectCode
 from hashpit.errors import Denied, HashpitError, Refused
+
+KINDS: Final = ": book, trades, watch, place and amend are for dated markets; live, bid and ask for live ones"
+"""What to type in a market of the other kind."""
 
 
 def when(us: int) -> str:
@@ -21,7 +25,10 @@ def explain(error: HashpitError | ValueError) -> str:
     field = error.data.field.removeprefix("params.")
     # The engine's sentences name what they are about.
     where = f" ({field})" if isinstance(error, Denied) and field and field not in message else ""
-    return f"{message}{where}{_fate(error.data.order)} [{error.code} {error.data.reason}]"
+    hint = KINDS if error.code == RejectCode.MARKET_KIND_WRONG else ""
+    if error.data.repeat and not isinstance(error, Denied):
+        hint += "; told before for that id: a new try takes a new one"
+    return f"{message}{where}{hint}{_fate(error.data.order)} [{error.code} {error.data.reason}]"
 
 
 def _fate(order: Any) -> str:

@@ -20,7 +20,7 @@ ENGINE_ROWS = (
     ("types", "limits"),
     ("rejects",),
     ("commands", "events"),
-    ("members",),
+    ("members", "words"),
     ("book", "due"),
     ("crossing", "bare"),
     ("accounts",),

@@ -14,7 +14,9 @@ from engine.crossing import UNTOUCHED, Crossing
 from engine.due import NEVER
 from engine.limits import BPS, DAY_SECONDS, FEE_MAX_BPS, MONEY_MAX_MSAT, SECOND_NS, Limits
 from engine.markets.dated import LOT_HASHRATE_MAX, TICK_LOT_MSAT_MAX, is_step, is_symbol, is_text
+from engine.members import PEG_INDEX, PEG_NONE, PEG_TOP
 from engine.types import LiveSpec, MarketState, Peg, Pricing
+from engine.words import product
 
 NO_LIMIT: Final = 2**59
 """The size of a bid without a limit, in lots: more than all asks can offer (live_orders_max x qty_max_lots)."""
@@ -234,15 +236,21 @@ class LiveMarket(Listing):
     """One live market: its terms, its orders, and where its prices stand."""
 
     __slots__ = (
+        "budget_min",
         "buyer_fee_bps",
         "clock",
         "clock_ns",
         "crossing",
+        "decrease_interval_ns",
+        "decrease_step",
         "den",
         "flows",
         "grace_ns",
+        "idle_ns",
         "index_price",
         "is_uniform",
+        "life_ns",
+        "lock_ns",
         "lot_hashrate",
         "marginal",
         "next_rank",
@@ -252,6 +260,7 @@ class LiveMarket(Listing):
         "on_top",
         "orders",
         "per_msat",
+        "placing_fee",
         "price_max",
         "price_min",
         "seller_fee_bps",
@@ -259,6 +268,8 @@ class LiveMarket(Listing):
         "shadow_left",
         "slack_ns",
         "spec",
+        "speed_max",
+        "speed_min",
         "state",
     )
 
@@ -271,6 +282,15 @@ class LiveMarket(Listing):
         self.lot_hashrate: int = spec.lot_hashrate
         self.buyer_fee_bps: int = spec.buyer_fee_bps
         self.seller_fee_bps: int = spec.seller_fee_bps
+        self.placing_fee: int = spec.placing_fee
+        self.budget_min: int = spec.budget_min
+        self.speed_min: int = spec.speed_min
+        self.speed_max: int = spec.speed_max
+        self.decrease_step: int = spec.decrease_step
+        self.decrease_interval_ns: int = spec.decrease_interval_ns
+        self.lock_ns: int = spec.lock_ns
+        self.life_ns: int = spec.life_ns
+        self.idle_ns: int = spec.idle_ns
         self.slack_ns: int = spec.slack_ns
         self.grace_ns: int = spec.grace_ns
         num: int = spec.tick_lot_msat
@@ -310,16 +330,16 @@ class LiveMarket(Listing):
         order = book.best(True)
         while order is not None:
             assert isinstance(order, Bid), order.order_id
-            if order.peg is Peg.NONE or order.peg is Peg.INDEX:
+            if order.peg is PEG_NONE or order.peg is PEG_INDEX:
                 return order.price
             order = book.after(order)
         return 0
 
     def reference(self, peg: Peg) -> int:
         """The price that bids with that peg follow now; 0 when there is none."""
-        if peg is Peg.TOP:
+        if peg is PEG_TOP:
             return self.top()
-        if peg is Peg.INDEX:
+        if peg is PEG_INDEX:
             return self.index_price
         # without followers the crossing is what it would be without them
         crossing = self.crossing if self.shadow is None else self.shadow
@@ -336,8 +356,8 @@ class LiveMarket(Listing):
 def clock_of(bid: Bid, market: LiveMarket, now_ns: int) -> int:
     """The integral over time, in ticks x ns, of what the bid pays: its own price, or the market's marginal one."""
     if market.is_uniform:
-        return market.clock + market.marginal * (now_ns - market.clock_ns)
-    return bid.price_clock + bid.price * (now_ns - bid.price_clock_ns)
+        return market.clock + product(market.marginal, now_ns - market.clock_ns)
+    return bid.price_clock + product(bid.price, now_ns - bid.price_clock_ns)
 
 
 def charge_max(flow: Flow, market: LiveMarket) -> int:

@@ -8,9 +8,9 @@ import pytest
 from engine.rejects import RejectCode
 from gateway.nicehash import history, http, ids, problems, public, service, stomp
 from gateway.nicehash.catalog import ALGORITHMS, MARKETS
+from gateway.nicehash.history import TIMEFRAMES
 from gateway.nicehash.problems import Problem, refusal
 from gateway.nicehash.routes import PRIVATE, PUBLIC
-from gateway.nicehash.history import TIMEFRAMES
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "NICEHASH.md").read_text(encoding="utf-8")
 FLAT = " ".join(TEXT.split())

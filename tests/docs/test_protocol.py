@@ -307,6 +307,17 @@ def test_spec_rules() -> None:
     assert [row[1] for row in rows] == [*LIVE_RULES]
 
 
+def test_after_a_timeout_every_command_of_a_trader_is_named() -> None:
+    named = {name for row in table("Exactly once", "### After a timeout") for name in re.findall(r"`([a-z_.]+)`", row[0])}
+    commands = {
+        name
+        for name, method in METHODS.items()
+        if method.permissions & {"trade", "quote", "withdraw", "meter"} and "read" not in method.permissions
+    }
+    assert len(commands) > 10
+    assert not commands - named
+
+
 def test_close_codes() -> None:
     rows = table("Close codes")
     assert {code(row[1]): int(row[0]) for row in rows if row[1]} == constants(wire.Close)

@@ -2,17 +2,18 @@
 
 import random
 
-from engine.due import BUDGET, EXPIRY, GATE, NEVER, SLACK, Due
+from engine.due import BUDGET, EXPIRY, GATE, GRACE, KEY_BITS, NEVER, SETTLEMENT, SLACK, START, Due
 
 
 def test_it_comes_in_order_of_time_kind_and_key() -> None:
     due = Due()
     due.add(5, BUDGET, 1)
     due.add(5, EXPIRY, 9)
-    due.add(3, GATE, "B")
-    due.add(3, GATE, "A")
+    due.add_market(3, GATE, "B")
+    due.add_market(3, GATE, "A")
+    due.add_market(5, START, "C")
     due.add(5, EXPIRY, 2)
-    wanted = [(3, GATE, "A"), (3, GATE, "B"), (5, EXPIRY, 2), (5, EXPIRY, 9), (5, BUDGET, 1)]
+    wanted = [(3, GATE, "A"), (3, GATE, "B"), (5, EXPIRY, 2), (5, EXPIRY, 9), (5, START, "C"), (5, BUDGET, 1)]
     assert due.entries() == wanted
     assert [due.pop() for _ in wanted] == wanted
     assert due.next_ns == NEVER
@@ -55,7 +56,27 @@ def test_what_is_taken_off_is_forgotten() -> None:
 
 def test_an_agenda_is_loaded_at_once() -> None:
     due = Due()
-    due.add(7, GATE, "Z")
-    due.load([(9, GATE, "A"), (4, GATE, "B")])
-    assert due.entries() == [(4, GATE, "B"), (7, GATE, "Z"), (9, GATE, "A")]
+    due.add_market(7, GATE, "Z")
+    due.load([(9, EXPIRY, 1), (4, EXPIRY, 2), (8, EXPIRY, 3)])
+    assert due.entries() == [(4, EXPIRY, 2), (7, GATE, "Z"), (8, EXPIRY, 3), (9, EXPIRY, 1)]
     assert due.next_ns == 4
+
+
+def test_a_market_is_taken_off() -> None:
+    due = Due()
+    due.add_market(7, SETTLEMENT, "B")
+    due.add_market(7, SETTLEMENT, "A")
+    due.add(9, EXPIRY, 1)
+    due.discard_market(7, SETTLEMENT, "A")
+    assert due.next_ns == 7
+    due.discard_market(7, SETTLEMENT, "B")
+    assert due.next_ns == 9
+
+
+def test_the_largest_numbers_come_as_they_went() -> None:
+    due = Due()
+    entry = NEVER - 1, GRACE, 2**KEY_BITS - 1
+    due.add(*entry)
+    assert due.entries() == [entry]
+    assert due.next_ns == NEVER - 1
+    assert due.pop() == entry

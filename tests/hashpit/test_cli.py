@@ -1,6 +1,7 @@
 """The command line: every command against a real exchange, and what it says when something is wrong."""
 
 import gzip
+import io
 import json
 import os
 import re
@@ -11,17 +12,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import typer.main
+from rich.console import Console
 from typer.testing import CliRunner
 
-from gateway.wire import ErrorData
+from gateway.wire import AnyMarketInfo, ChannelMessage, ErrorData, LiveTickerView, TickerView, TradeView
 from hashpit import __version__, keys
 from hashpit.cli import app
 from hashpit.client import Client
-from hashpit.demo import CONFIG, DemoError, Server, create
+from hashpit.demo import CONFIG, Board, DemoError, Server, create
 from hashpit.errors import RateLimited
+from hashpit.messages import ServerState, StatusSnapshot
 from tests.hashpit.conftest import Exchange
+from tests.hashpit.test_book import market as dated
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -457,6 +462,10 @@ def test_the_demo_trades_and_starts_again(tmp_path: Path) -> None:
     assert found is not None, lines
     placed = CliRunner().invoke(app, [*found[1].split(), "--json"])
     assert json.loads(placed.output)["order_id"] > 0, placed.output
+    found = re.search(r"(bid place \S+ .* --key \S+ --url \S+)", "".join(lines))
+    assert found is not None, lines
+    bid = CliRunner().invoke(app, [*found[1].split(), "--json"])
+    assert json.loads(bid.output)["assigned"] > "0.000", bid.output
     os.kill(process.pid, signal.SIGINT)
     rest, _ = process.communicate(timeout=20)
     assert process.returncode == 0, rest
@@ -464,6 +473,27 @@ def test_the_demo_trades_and_starts_again(tmp_path: Path) -> None:
     assert rest.endswith("Stopped.\n")
     checked = CliRunner().invoke(app, ["verify", str(data), "--replay", "--json"])
     assert json.loads(checked.output)["faults"] == []
+
+
+def test_the_demos_picture_tells_units_and_shows_first_what_the_advice_is_about() -> None:
+    screen = Console(width=80, height=22, record=True, file=io.StringIO(), force_terminal=True)
+    board = Board(screen)
+    names = [(f"{algorithm}-{day}", unit) for algorithm, unit in (("ETCHASH", "TH/s"), ("SHA256", "PH/s")) for day in range(4)]
+    markets: list[AnyMarketInfo] = [msgspec.structs.replace(dated(), market=name, speed_unit=unit) for name, unit in names]
+    board.learn(ChannelMessage("status", "snapshot", 0, 0, 0, StatusSnapshot(ServerState("open"), markets)))
+    for name, _ in names:
+        ticker = TickerView(name, "1", "1", "2", "1", None, "0", None, None, 0)
+        board.learn(ChannelMessage(f"ticker.{name}", "snapshot", 0, 0, 0, ticker))
+    price, speed = "0.00050000", "9999.999"
+    live = LiveTickerView("SHA256-LIVE", price, price, price, speed, speed, price, price, None)
+    board.learn(ChannelMessage("ticker.SHA256-LIVE", "snapshot", 0, 0, 0, live))
+    board.learn(ChannelMessage("trades.SHA256-0", "event", 1, 0, 0, [TradeView(1, "0.5", "1.000", "buy", 0)]))
+    screen.print(board.picture())
+    text = screen.export_text()
+    assert re.search(r"SHA256-3 +PH/s +1 +2", text)
+    assert "ETCHASH-3" not in text
+    assert "…" not in text, "no number is cut"
+    assert "1.000 PH/s at 0.5" in text
 
 
 async def test_a_server_that_cannot_start_says_why(tmp_path: Path, exchange: Exchange) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import random
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -11,13 +12,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gateway.wire import BidView, FlowView
+from gateway.wire import AskResult, BidView, FlowView
+from hashpit import console
 from hashpit.bots.bidder import Bidder, BidderSettings, next_price
 from hashpit.bots.rig import Rig, RigSettings
 from hashpit.client import Client
+from hashpit.console import levels_that_fit
 from hashpit.keys import load
 from hashpit.levels import Level, Levels
-from hashpit.live_cli import BAR, bar, picture
+from hashpit.live_cli import BAR, BAR_MIN, LEVELS, _with_unit, bar, picture
 from hashpit.meter import SHARES_PER_S, Meter, MeterSettings
 from tests.hashpit.conftest import Exchange
 from tests.hashpit.test_bots import running
@@ -42,23 +45,29 @@ def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
 def test_a_live_market_by_commands(shell: Shell, tmp_path: Path) -> None:
     buyer, seller = (shell.open_account(name, tmp_path) for name in ("live-buyer", "live-seller"))
     placed = shell.run("ask", "place", LIVE, ".0004", "2", "--key", seller)
-    assert "2.000 at 0.00040000, of which 0.000 is taken" in placed
+    assert "2.000 PH/s for at least 0.00040000 BTC/PH/s/day, 0.000 PH/s taken" in placed
     pool = shell.ask("pool", "save", "home", "SHA256", *POOL, "--key", buyer)
     assert "home" in shell.run("pool", "list", "--key", buyer)
     found = shell.ask("bid", "estimate", LIVE, "0.0005", "--limit", "1", "--budget", "0.01")
     assert (found["assigned"], found["full_price"]) == ("1.000", "0.00040000")
+    told = shell.run("bid", "estimate", LIVE, "0.0003", "--limit", "1")
+    assert re.search(r"would get +0.000 +PH/s", told)
+    assert re.search(r"budget lasts +- ", told), "nothing lasts no time"
     bid = shell.ask("bid", "place", LIVE, "0.0005", "0.01", "--limit", "1", "--pool", pool["pool_id"], "--key", buyer)
     assert bid["assigned"] == "1.000"
     pegged = ("bid", "place", LIVE, "0.0006", "0.01", "--to", POOL[0], "--worker", "w", "--peg", "top", "--offset", "-.00001")
-    assert "0.00049000, at most 0.00060000" in shell.run(*pegged, "--key", buyer)
+    assert "pays 0.00049000, at most 0.00060000 BTC/PH/s/day, without a limit, gets" in shell.run(*pegged, "--key", buyer)
     amended = shell.run("bid", "amend", bid["order_id"], "--price", "0.00055", "--limit", "0", "--key", buyer)
-    assert "0.00055000, without a limit, gets 2.000" in amended
+    assert "pays 0.00055000 BTC/PH/s/day, without a limit, gets 2.000 PH/s" in amended
+    for told in ("no open order of that id [1301", "told before for that id: a new try takes a new one [1301"):
+        assert told in shell.run("bid", "refill", "999999", "0.01", "--refill-id", "r", "--key", buyer, code=1)
     assert "0.02000000000 BTC left" in shell.run("bid", "refill", bid["order_id"], "0.01", "--key", buyer)
     offers = shell.ask("ask", "list", "--key", seller)
     assert [offer["assigned"] for offer in offers] == ["2.000"]
-    assert "1.000 at" in shell.run("ask", "amend", offers[0]["order_id"], "--speed", "1", "--key", seller)
-    assert LIVE in shell.run("bid", "list", "--key", buyer)
-    assert "buyer" in shell.run("flow", "list", "--key", buyer)
+    assert "1.000 PH/s for" in shell.run("ask", "amend", offers[0]["order_id"], "--speed", "1", "--key", seller)
+    for command in ("bid", "flow"):
+        assert re.search(rf"{LIVE}.* PH/s ", shell.run(command, "list", "--key", buyer))
+    assert re.search(rf"{LIVE}.* PH/s ", shell.run("ask", "list", "--key", seller))
     assert "is forgotten" in shell.run("pool", "delete", pool["pool_id"], "--key", buyer)
     assert "index 0.00052000" in shell.run("market", "index", LIVE, "0.00052", "--key", shell.exchange.admin)
     listed = shell.admin("market", "add-live", "SCRYPT", "--uniform", "--decrease-step", "0")
@@ -67,13 +76,39 @@ def test_a_live_market_by_commands(shell: Shell, tmp_path: Path) -> None:
     assert "BTC/PH/s/day" in shell.run("live", LIVE, "--seconds", "0.5")
     lines = shell.run("live", LIVE, "--seconds", "0.5", "--json").splitlines()
     assert {json.loads(line)["type"] for line in lines} == {"snapshot"}
-    assert "canceled: 2" in shell.run("cancel", "--all", "--key", buyer)
+    ended = shell.run("cancel", bid["order_id"], "--key", buyer)
+    assert re.search(r"canceled: 0\.0+ BTC spent, 0\.0\d+ BTC returned; what its last work", ended)
+    assert "canceled: 1" in shell.run("cancel", "--all", "--key", buyer)
     assert "1.000" in shell.run("ask", "list", "--key", seller)
     assert "is a live market" in shell.run("watch", LIVE, "--seconds", "1", code=1)
     assert "is not listed" in shell.run("live", "NONE", code=1)
-    assert "name the order" in shell.run("bid", "amend", "--price", "1", "--key", buyer, code=2)
+    for orders in (("book", LIVE), ("place", LIVE, "buy", "1", "--price", "1", "--key", buyer)):
+        assert "bid and ask for live ones [1109" in shell.run(*orders, code=1)
     refused = shell.run("bid", "place", LIVE, "0.0005", "0.00001", "--pool", pool["pool_id"], "--key", buyer, code=1)
     assert "pool_unknown" in refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("bid", "amend", "--price", "1"), "name the order by"),
+        (("bid", "amend", "7"), "say what changes: --price"),
+        (("ask", "amend", "7"), "say what changes: --price"),
+        (("bid", "amend", "7", "--to", POOL[0]), "--to and --worker go together"),
+        (("bid", "amend", "7", "--pool", "1", "--to", POOL[0], "--worker", "w"), "by --pool, or by --to and --worker"),
+        (("bid", "place", LIVE, "1", "1"), "by --pool, or by --to and --worker"),
+        (("bid", "place", LIVE, "1", "1", "--pool", "1", "--offset", "1"), "--offset and --floor go with --peg"),
+    ],
+)
+def test_mistakes_are_told_in_words_of_the_command_line(shell: Shell, arguments: tuple[str, ...], told: str) -> None:
+    assert told in shell.run(*arguments, "--key", shell.exchange.admin, code=2)
+
+
+async def test_what_was_done_is_told_even_when_its_unit_is_not_known() -> None:
+    done = AskResult(7, "", LIVE, "open", "0.0004", "2.000", "0.000", 0, False)
+    client = Client(url="ws://127.0.0.1:1/ws")
+    assert await _with_unit(client, done, as_json=False) == (done, "unit")
+    assert await _with_unit(client, done, as_json=True) == (done, "")
 
 
 # --- The picture ------------------------------------------------------------------------------------------------------
@@ -88,15 +123,28 @@ def test_bars_say_what_is_assigned_and_what_could_be() -> None:
 
 def test_the_margin_is_drawn_behind_the_last_bid_that_has_hashrate() -> None:
     info, levels = terms(), Levels(terms())
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(picture(info, levels, None, True))
-    assert "margin" not in console.export_text()
+    screen = Console(width=120, record=True, file=io.StringIO())
+    screen.print(picture(info, levels, None, True))
+    assert "margin" not in screen.export_text()
     levels.apply(SNAPSHOT)
-    console.print(picture(info, levels, None, False))
-    text = console.export_text()
+    screen.print(picture(info, levels, None, False))
+    text = screen.export_text()
     assert text.index("bid") < text.index("margin")
     assert "no limit" in text
     assert "reconnecting" in text
+
+
+def test_a_picture_fits_a_small_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    info, levels = terms(), Levels(terms())
+    levels.apply(SNAPSHOT)
+    small = Console(width=60, height=11, record=True, file=io.StringIO(), force_terminal=True)
+    monkeypatch.setattr(console, "out", small)
+    assert levels_that_fit(LEVELS) == 3
+    small.print(picture(info, levels, None, True, 1, BAR_MIN))
+    text = small.export_text()
+    assert "…" not in text, "no number is cut"
+    assert (text.count("ask"), text.count("bid")) == (1, 1)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 60
 
 
 # --- The bots ---------------------------------------------------------------------------------------------------------
