@@ -3,17 +3,17 @@
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from engine.commands import AmendBid
 from engine.events import BidEnded, BidResumed, BidStopped, FlowChanged, FlowPaid
 from engine.limits import SECOND_NS
-from engine.types import Peg, Pricing
-from gateway.scale import MONEY, Scale
+from engine.types import Pricing
+from gateway.scale import MONEY
+from tests.docs.markets import PRICE, SPEED, DatedExample, Example, cids_raise, crossing, dated_day, pegged
 from tests.engine.live import HOUR_NS, Live
 
 TEXT = Path(__file__).parents[2].joinpath("docs", "MARKETS.md").read_text()
-PRICE, SPEED = Scale("0.00000001"), Scale("0.001")
 MINUTE_NS = 60 * SECOND_NS
 
 
@@ -25,55 +25,35 @@ def tables(mark: str) -> list[list[list[str]]]:
     return [[[cell.strip() for cell in row.strip("|").split("|")] for row in rows.splitlines()[2:]] for rows in found]
 
 
-class Example:
-    """The market of the page: three bids, three rigs."""
-
-    def __init__(self, pricing: Pricing = Pricing.PAY_AS_BID) -> None:
-        self.live = Live("ann", "bob", "cid", "rig-1", "rig-2", "rig-3", pricing=pricing, buyer_fee_bps=300, seller_fee_bps=200)
-        live = self.live
-        self.asks = {
-            "rig-1": live.ask("rig-1", 45_000, 5_000),
-            "rig-2": live.ask("rig-2", 50_000, 2_000),
-            "rig-3": live.ask("rig-3", 54_000, 3_000),
-        }
-        self.bids = {
-            "ann": live.bid("ann", 60_000, 4_000),
-            "bob": live.bid("bob", 55_000, 3_000),
-            "cid": live.bid("cid", 52_000),
-        }
-        self.names = {order_id: name for name, order_id in (*self.asks.items(), *self.bids.items())}
+def test_the_day() -> None:
+    day = dated_day()
+    table, ending = tables("day")
+    for row, moment in zip(table, day.moments.values(), strict=True):
+        money = msgspec.structs.astuple(moment)[1:]
+        assert row[:1] + row[2:] == [moment.at[5:], *map(MONEY.format, money)]
+        assert sum(money) == 150_000_000
+    assert [row[2] for row in ending] == [*map(MONEY.format, (day.paid, day.bond_released, day.refund, day.compensation))]
+    spec = DatedExample().spec
+    assert (spec.maker_fee_bps, spec.taker_fee_bps, spec.bond_bps, spec.penalty_bps) == (10, 20, 2_000, 500)
 
 
 def test_the_crossing() -> None:
-    example = Example()
-    live = example.live
-    limits = {"ann": "4.000", "bob": "3.000", "cid": "none"}
+    found = crossing()
     bids = [
-        [name, PRICE.format(live.price(order)), limits[name], SPEED.format(live.speed(order))]
-        for name, order in example.bids.items()
+        [bid.name, PRICE.format(bid.price), "none" if bid.size is None else SPEED.format(bid.size), SPEED.format(bid.speed)]
+        for bid in found.bids
     ]
-    asks = [
-        [
-            name,
-            PRICE.format(live.price(order)),
-            SPEED.format(live.engine.live.orders[order].remaining),
-            SPEED.format(live.speed(order)),
-        ]
-        for name, order in example.asks.items()
-    ]
+    asks = [[ask.name, PRICE.format(ask.price), SPEED.format(ask.size or 0), SPEED.format(ask.speed)] for ask in found.asks]
     assert tables("crossing") == [bids, asks]
-    assert live.market.marginal == 55_000
+    assert found.marginal == found.bids[1].price
 
 
 def test_the_raise() -> None:
-    example = Example()
-    live = example.live
-    live.apply(AmendBid(live.accounts["cid"], example.bids["cid"], "", 56_000))
-    moved = [
-        [str(e.flow_id), example.names[e.ask_id], example.names[e.bid_id], SPEED.format(e.old_speed), SPEED.format(e.speed)]
-        for e in live.told(FlowChanged)
+    moves = [
+        [str(move.flow_id), move.ask, move.bid, SPEED.format(move.old_speed), SPEED.format(move.speed)]
+        for move in cids_raise().moves
     ]
-    assert tables("raise") == [moved]
+    assert tables("raise") == [moves]
 
 
 def test_the_hour() -> None:
@@ -122,15 +102,7 @@ def test_the_budget() -> None:
 
 
 def test_the_peg() -> None:
-    live = Live("ann", "bob", "rig")
-    live.ask("rig", 1, 5)
-    rival = live.bid("bob", 1_000, 5)
-    pegged = live.peg("ann", Peg.TOP, offset=1, cap=1_055, limit=5)
-    rows = []
-    for step in range(1, 11):
-        live.amend(rival, price=1_000 + 10 * step)
-        holds = "yes" if live.speed(pegged) == 5 else "no"
-        rows.append([PRICE.format(live.price(rival)), PRICE.format(live.price(pegged)), holds])
+    rows = [[PRICE.format(step.rival), PRICE.format(step.ann), "yes" if step.ann_holds else "no"] for step in pegged().steps]
     assert tables("peg") == [rows]
 
 
