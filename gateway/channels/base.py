@@ -109,9 +109,10 @@ class Channel:
 
     def add(self, subscriber: Subscriber, now_ns: int) -> None:
         """Subscribe: a snapshot, then everything that follows. Again: another snapshot."""
+        last_seq = self.seq if subscriber.outbox in self._subscribers else 0
         # Attached first: sending the snapshot may end the subscriber, which takes it out again.
         self._attach(subscriber)
-        self.resync(subscriber, now_ns)
+        self._show(subscriber, last_seq, now_ns)
 
     def remove(self, subscriber: Subscriber) -> None:
         """Unsubscribe; harmless for one that is not subscribed."""
@@ -125,14 +126,18 @@ class Channel:
 
     def resync(self, subscriber: Subscriber, now_ns: int) -> None:
         """Send the snapshot again: now, or when what is gathered went out and the subscriber has read what waits for it."""
+        self._show(subscriber, self.seq, now_ns)
+
+    def _show(self, subscriber: Subscriber, last_seq: int, now_ns: int) -> None:
+        """Send the snapshot, now or soon; until then ``last_seq`` is the last that the subscriber got."""
         if self.conflates and (self._gathers() or subscriber.buffered_bytes() > CONFLATE_BYTES):
-            self._fell_behind(subscriber, self.seq)
+            self._fell_behind(subscriber, last_seq)
             return
         self._caught_up(subscriber)
         subscriber.send(self._snapshot_frame(now_ns).bytes_for(subscriber.codec))
 
     def last_seq(self, subscriber: Subscriber) -> int:
-        """Number of the last message that was sent to ``subscriber``."""
+        """Number of the last message that was sent to ``subscriber``; 0 while its first snapshot is to come."""
         return self._behind.get(subscriber, self.seq)
 
     def close(self, reason: str, now_ns: int) -> None:

@@ -538,7 +538,11 @@ def test_snapshots_for_some_make_no_messages_for_others(form: str) -> None:
         late.append(rig.subscribe(name))
         rig.feeds.find(name, 0).resync(again, rig.now)
     assert [len(one.messages) for one in (reader, again, *late)] == [1, 1] + [0] * 20, "all wait for the tick"
+    told = again.messages[0]["seq"]
+    assert rig.feeds.last_seqs(again) == {name: told}
+    assert rig.feeds.last_seqs(late[0]) == {name: 0}, "found by simulation: it named a message that was not sent"
     rig.feeds.tick(rig.now)
+    assert rig.feeds.last_seqs(late[0]) == rig.feeds.last_seqs(again) == {name: told + 1}
     assert len(reader.messages) == 2, "one for a tick"
     seq = reader.messages[-1]["seq"]
     for one in (again, *late):
