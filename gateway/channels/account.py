@@ -354,20 +354,30 @@ class Accounts:
 
 
 def account_snapshot(engine: Engine, account: Account, terms: Mapping[str, Terms]) -> AccountSnapshot:
-    """The account as the engine has it. O(its orders and positions, and all deliveries)."""
+    """The account as the engine has it. O(its orders and positions, and all deliveries).
+
+    ``terms`` are those that were published. The engine is ahead of that: it may have listed a market, or listed another under
+    the name of one that ended, whose orders the account has already.
+    """
+
+    def of(symbol: str) -> Terms:
+        known = terms.get(symbol)
+        market = engine.markets.get(symbol) or engine.live.markets[symbol]
+        return known if known is not None and known.spec is market.spec else Terms(market.spec)
+
     mine = account.account_id
     deliveries = [delivery for delivery in engine.deliveries.values() if mine in (delivery.seller, delivery.buyer)]
     return AccountSnapshot(
         balance=balance_view(account, deliveries),
-        positions=[position_view(market, held, terms[market]) for market, held in sorted_positions(account)],
-        orders=[order_view(order, terms[order.market]) for order in account.orders.values()],
+        positions=[position_view(market, held, of(market)) for market, held in sorted_positions(account)],
+        orders=[order_view(order, of(order.market)) for order in account.orders.values()],
         deliveries=[
-            delivery_view(delivery, "seller" if mine == delivery.seller else "buyer", terms[delivery.market])
+            delivery_view(delivery, "seller" if mine == delivery.seller else "buyer", of(delivery.market))
             for delivery in deliveries
         ],
-        bids=[bid_view(order, terms[order.market]) for order in account.live.values() if isinstance(order, Bid)],
-        asks=[ask_view(order, terms[order.market]) for order in account.live.values() if isinstance(order, Ask)],
-        flows=[flow_view(flow, role, terms[flow.ask.market]) for flow, role in own_flows(account)],
+        bids=[bid_view(order, of(order.market)) for order in account.live.values() if isinstance(order, Bid)],
+        asks=[ask_view(order, of(order.market)) for order in account.live.values() if isinstance(order, Ask)],
+        flows=[flow_view(flow, role, of(flow.ask.market)) for flow, role in own_flows(account)],
         pools=[pool_view(pool) for pool in account.pools.values()],
     )
 

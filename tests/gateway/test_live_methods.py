@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from engine.commands import ListLive
+from engine.commands import ListLive, SetMarketState
 from engine.limits import SECOND_NS
+from engine.types import MarketState
 from gateway.channels.live import CHECKSUM_LEVELS
 from gateway.codec import CODECS, MSGPACK
 from gateway.config import LiveListing
@@ -59,6 +61,26 @@ def refusal(link: Link, method: str, **params: Any) -> Refused:
 def events(link: Link) -> list[dict[str, Any]]:
     """What the account channel told since it was last asked."""
     return [message["data"] for message in link.messages("account") if message["type"] == "event"]
+
+
+def test_an_account_may_have_orders_in_a_market_that_nobody_was_told_of(tmp_path: Path) -> None:
+    """Found by simulation: a market of that name had ended, the next one was listed, and neither was durable; the snapshot's
+    terms were those that had been published."""
+    stage = Stage(tmp_path)
+    trader = stage.trader()
+    spec = live_market(LiveListing(algorithm="SHA256"))
+    stage.sequencer.held = True
+    stage.sequencer.submit(ListLive(spec))
+    trader.start("live.place_ask", market=LIVE, price="0.00048", speed="2")
+    trader.start("place", market=MARKET, side="buy", qty="0.001", price="0.0005")
+    trader.start("subscribe", channels=["account"])
+    stage.sequencer.submit(SetMarketState(LIVE, MarketState.CLOSED))
+    stage.sequencer.submit(ListLive(replace(spec, tick_size="0.0000001")))
+    trader.start("live.place_ask", market=LIVE, price="0.0004800", speed="2")
+    trader.start("subscribe", channels=["account"])
+    stage.sequencer.commit()
+    snapshots = [message["data"] for message in trader.messages("account") if message["type"] == "snapshot"]
+    assert [ask["price"] for ask in snapshots[-1]["asks"]] == ["0.0004800"], "in the terms of the market that it is in"
 
 
 # ------------------------------------------------------------------------------------------------------------ placing bids
