@@ -804,13 +804,18 @@ class Live:
     def _reprice_all(
         self, market: LiveMarket, followers: dict[int, Bid], reference: int, now_ns: int, out: list[Event]
     ) -> None:
-        for bid in list(followers.values()):
+        """Give followers their prices, then have the flows follow once: each by itself could move every flow of the market."""
+        repriced: list[Bid] = []
+        for bid in followers.values():
             price = market.pegged_price(reference, bid.offset, bid.floor, bid.cap)
             if price != bid.price and not bid.stopped:
                 old_price = bid.price
                 self._reprice(bid, market, price, bid.remaining, now_ns)
                 self._tell_amended(bid, old_price, CAUSE_BID_REPRICED, out)
-                self._flow(market, CAUSE_BID_REPRICED, now_ns, out)
+                repriced.append(bid)
+        if repriced:
+            self._flow(market, CAUSE_BID_REPRICED, now_ns, out)
+            for bid in repriced:
                 self.flowing.schedule(bid, market, now_ns)
 
     # --------------------------------------------------------------------------------------------------------- restoring

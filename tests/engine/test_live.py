@@ -497,3 +497,18 @@ def test_flows_that_last_for_an_instant_fill_nothing(limits: Limits, bound: int)
     live.amend(ann, size=1)
     live.cancel(ann)
     assert not live.told(Rejected)
+
+
+def test_followers_move_the_flows_of_a_market_once() -> None:
+    """Each of them by itself would take every ask from the one before: followers times asks."""
+    live = Live("rival", "ada", "dan", limits=Limits(pegs_max=40))
+    asks, followers = 50, 40
+    top = live.bid("rival", 100)
+    for offset in range(1, followers + 1):
+        live.peg("ada", Peg.TOP, offset, 10_000)
+    for _ in range(asks):
+        live.ask("dan", 10, 5)
+    events = live.amend(top, 200)
+    check(live.engine)
+    assert len(live.told(BidAmended)) == 1 + followers
+    assert len(events) <= 1 + followers + 4 * asks

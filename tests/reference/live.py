@@ -430,6 +430,7 @@ class NaiveLive:
         self.reprice(symbol, Peg.MARGINAL)
 
     def reprice(self, symbol: str, peg: Peg) -> None:
+        moved = False
         for bid in sorted(self.bids, key=lambda bid: bid.order_id):
             if bid.market == symbol and bid.peg == peg and not bid.stopped:
                 price = self.pegged_price(bid)
@@ -437,7 +438,9 @@ class NaiveLive:
                     old_price, bid.price = bid.price, price
                     self.enter(bid)
                     self.tell_amended(bid, old_price, FlowCause.BID_REPRICED)
-                    self.follow(symbol, FlowCause.BID_REPRICED)
+                    moved = True
+        if moved:
+            self.follow(symbol, FlowCause.BID_REPRICED)
 
     def follow(self, symbol: str, cause: FlowCause) -> None:
         """Flows of a market take on the speeds of its crossing."""
