@@ -569,31 +569,45 @@ class Live:
         return True
 
     def cancel_all(self, account: Account, command: CancelAll, out: list[Event]) -> None:
-        """End the account's orders that the command means, by order id; of halted markets only if the operator asks."""
+        """End the account's orders that the command means, by order id; of halted markets only if the operator asks.
+
+        Flows follow when all have ended, market by market.
+        """
         reason = EndReason.OPERATOR if command.by_operator else END_REQUESTED
+        now_ns = self.answers.ts_ns
+        causes: dict[LiveMarket, FlowCause] = {}
         for order_id in sorted(account.live):
             order = self.orders[order_id]
             if command.market and order.market != command.market:
                 continue
             if command.side is not None and order.is_buy != (command.side is BUY):
                 continue
-            if _market(order).state is MARKET_HALTED and not command.by_operator:
+            market = _market(order)
+            if market.state is MARKET_HALTED and not command.by_operator:
                 continue
-            self._end(order, reason, self.answers.ts_ns, out)
+            cause = self._take_out(order, market, reason, now_ns, out)
+            if causes.get(market) is not CAUSE_BID_ENDED:
+                causes[market] = cause
+        # Only now: each by itself could take all flows from the one before.
+        for market, cause in causes.items():
+            self._settle(market, cause, now_ns, out)
 
     def _end(self, order: Bid | Ask, reason: EndReason, now_ns: int, out: list[Event]) -> None:
         """End an order, its flows, and give what it had to others."""
         market = _market(order)
+        cause = self._take_out(order, market, reason, now_ns, out)
+        self._settle(market, cause, now_ns, out)
+
+    def _take_out(self, order: Bid | Ask, market: LiveMarket, reason: EndReason, now_ns: int, out: list[Event]) -> FlowCause:
+        """End an order: the crossing is to settle next, for the cause that is returned."""
         if isinstance(order, Bid):
             if not order.stopped:
                 _leave(order, market)
             self._tell_bid_ended(order, market, reason, now_ns, out)
-            cause = CAUSE_BID_ENDED
-        else:
-            _leave(order, market)
-            self._tell_ask_ended(order, market, reason, out)
-            cause = CAUSE_ASK_ENDED
-        self._settle(market, cause, now_ns, out)
+            return CAUSE_BID_ENDED
+        _leave(order, market)
+        self._tell_ask_ended(order, market, reason, out)
+        return CAUSE_ASK_ENDED
 
     def _tell_bid_ended(self, bid: Bid, market: LiveMarket, reason: EndReason, now_ns: int, out: list[Event]) -> None:
         """The bid is out of the book: keep what its flows can still cost, return the rest."""

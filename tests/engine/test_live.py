@@ -512,3 +512,16 @@ def test_followers_move_the_flows_of_a_market_once() -> None:
     check(live.engine)
     assert len(live.told(BidAmended)) == 1 + followers
     assert len(events) <= 1 + followers + 4 * asks
+
+
+def test_orders_that_end_together_move_flows_once() -> None:
+    live = Live("rival", "ada", "dan")
+    for _ in range(40):
+        live.bid("ada", 100, 5)
+        live.bid("rival", 90, 5)
+        live.ask("ada", 10, 5)
+        live.ask("dan", 20, 5)
+    events = live.apply(CancelAll(live.accounts["ada"]))
+    check(live.engine)
+    assert len(live.told(BidEnded)) == len(live.told(AskEnded)) == 40
+    assert len(events) <= 80 + 4 * 80

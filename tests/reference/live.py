@@ -449,12 +449,11 @@ class NaiveLive:
         flows = self.running(symbol)
         before = {flow: flow.speed for flow in flows}
         touched: list[Flow] = []
-        # A loser that is out of the book is the only loser of its side: where it goes in the order does not matter.
-        losing_bids = {flow.bid for flow in flows} - set(bids)
-        losing_asks = {flow.ask for flow in flows} - set(asks)
-        assert len(losing_bids) + len(losing_asks) <= 1
-        worst_bids = [*losing_bids, *reversed(bids)]
-        worst_asks = [*losing_asks, *reversed(asks)]
+        # Those that are out of the book lose all; they are where they stood.
+        gone_bids = {flow.bid for flow in flows} - set(bids)
+        gone_asks = {flow.ask for flow in flows} - set(asks)
+        worst_bids = sorted([*gone_bids, *bids], key=lambda bid: (bid.price, -bid.rank))
+        worst_asks = sorted([*gone_asks, *asks], key=lambda ask: (-ask.price, -ask.rank))
         bids_lose = {bid: self.speed(bid) - bid_speeds[bid] for bid in worst_bids if self.speed(bid) > bid_speeds[bid]}
         asks_lose = {ask: self.speed(ask) - ask_speeds[ask] for ask in worst_asks if self.speed(ask) > ask_speeds[ask]}
         wanted = {bid: bid_speeds[bid] - self.speed(bid) for bid in bids if bid_speeds[bid] > self.speed(bid)}
@@ -736,6 +735,7 @@ class NaiveLive:
 
     def cancel_all(self, c: CancelAll) -> None:
         reason = EndReason.OPERATOR if c.by_operator else EndReason.REQUESTED
+        ended: list[LiveOrder] = []
         for order in self.orders():
             side = Side.BUY if isinstance(order, Bid) else Side.SELL
             halted = self.markets[order.market].state == MarketState.HALTED
@@ -745,7 +745,11 @@ class NaiveLive:
                 and c.side in (None, side)
                 and (c.by_operator or not halted)
             ):
-                self.end(order, reason)
+                self.tell_ended(order, reason)
+                ended.append(order)
+        for symbol in dict.fromkeys(order.market for order in ended):
+            has_bid = any(isinstance(order, Bid) for order in ended if order.market == symbol)
+            self.changed(symbol, FlowCause.BID_ENDED if has_bid else FlowCause.ASK_ENDED)
 
     def close(self, symbol: str) -> None:
         """Flows end, then orders: nobody takes over what is free."""

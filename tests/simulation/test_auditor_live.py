@@ -5,6 +5,7 @@ are literals worked out by hand from docs/PROTOCOL.md, "Live markets".
 """
 
 import re
+from types import SimpleNamespace
 from typing import Any, Final
 from zlib import crc32
 
@@ -12,7 +13,7 @@ import pytest
 
 from tests.simulation import auditor as auditor_module
 from tests.simulation.auditor import EndAccount, View
-from tests.simulation.auditor_live import LiveCopy, LiveTerms
+from tests.simulation.auditor_live import LiveCopy, LiveOrder, LiveReplay, LiveTerms, judge_live_answer, may_be_done
 from tests.simulation.test_auditor import (
     CASES,
     INFO,
@@ -299,3 +300,30 @@ def test_work_is_paid_at_the_price_of_the_bid() -> None:
     script.data("event bought")["price"] = script.data("event sold")["price"] = price(49_900)
     findings = script.run().findings
     assert any("work at 49900 to 49900 ticks costs" in text for text in findings)
+
+
+def test_refill_id_that_was_forgotten() -> None:
+    """Found by simulation, seed 8453: an id used again names another refill; the first answer is still one of its events."""
+    found: list[str] = []
+    replay = LiveReplay(None, {})
+    bid = {"order_id": 31, "client_order_id": "b", "market": "NONE"}
+    replay.orders[31] = LiveOrder({**bid, "status": "open"}, True)
+    times = [{**bid, "refill_id": "r", "amount": "0.00000000005", "left": left} for left in ("0.00000000015", "0.00000000020")]
+    replay.refills["r"] = [{**one, "balance": "1.00000000000", "held": "0.5"} for one in times]
+    for left, problems in (("0.00000000015", 0), ("0.00000000020", 0), ("0.00000000025", 1)):
+        answer = {**times[0], "left": left, "repeat": True}
+        judge_live_answer(replay, "live.refill", answer, "here", True, lambda check, text: found.append(text))
+        assert len(found) == problems, found
+
+
+def test_flow_of_a_snapshot_may_be_done() -> None:
+    """Found by simulation, seed 9279: its work may have been paid up to the end before the snapshot was made."""
+    replay = LiveReplay(SimpleNamespace(ts_us=150, seq=5), {})
+    view = {"flow_id": 5, "role": "buyer", "market": "NONE", "state": "running", "price": 3, "speed": 2, "hashrate": "2"}
+    flows = [{**view, "started_us": 50, "ended_us": 0, "order_id": 31}]
+    replay.begin_anew({"bids": [], "asks": [], "pools": [], "flows": flows})
+    flow = replay.flows[5, "buyer"]
+    flow.view |= {"state": "closing", "ended_us": 150}
+    assert may_be_done(flow)
+    flow.view["ended_us"] = 200
+    assert not may_be_done(flow)
