@@ -191,7 +191,7 @@ class Feeds:
             elif type(event) is MarketListed and event.spec.symbol in trades:
                 # What traded under this name before was another market.
                 trades[event.spec.symbol].clear()
-        self._load_live(loaded[-self._limits.all_max :])
+        self._load_live()
         for symbol, mine in trades.items():
             if mine:
                 self._markets[symbol].trades.load(mine)
@@ -199,20 +199,26 @@ class Feeds:
                 self._touched[symbol] = None
         self._loaded.clear()
 
-    def _load_live(self, loaded: list[tuple[int, Event]]) -> None:
-        """What the channels of live markets remember of the time before the start: flows that started, and payments."""
-        moved: dict[str, list[FlowChanged]] = {symbol: [] for symbol in self._live}
+    def _load_live(self) -> None:
+        """What the channels of live markets remember of the time before the start: flows that started, and payments; entry by
+        entry, as they were told."""
+        starts: dict[str, list[FlowChanged]] = {symbol: [] for symbol in self._live}
         payments: dict[str, list[tuple[int, FlowPaid]]] = {symbol: [] for symbol in self._live}
-        for ts_ns, event in loaded:
-            if type(event) is FlowChanged and event.market in moved:
-                moved[event.market].append(event)
-            elif type(event) is FlowPaid and event.market in payments:
-                payments[event.market].append((ts_ns, event))
-            elif type(event) is LiveListed and event.spec.symbol in moved:
-                moved[event.spec.symbol].clear()
-                payments[event.spec.symbol].clear()
+        for ts_ns, events in self._loaded:
+            moved: dict[str, list[FlowChanged]] = {}
+            for event in events:
+                if type(event) is FlowChanged and event.market in starts:
+                    moved.setdefault(event.market, []).append(event)
+                elif type(event) is FlowPaid and event.market in payments:
+                    payments[event.market].append((ts_ns, event))
+                elif type(event) is LiveListed and event.spec.symbol in starts:
+                    moved.pop(event.spec.symbol, None)
+                    starts[event.spec.symbol].clear()
+                    payments[event.spec.symbol].clear()
+            for symbol, changes in moved.items():
+                starts[symbol] += started(changes)
         for symbol, channels in self._live.items():
-            channels.flows.load(started(moved[symbol]))
+            channels.flows.load(starts[symbol])
             for ts_ns, paid in payments[symbol]:
                 channels.ticker.paid([paid], ts_ns)
                 self._touched[symbol] = None

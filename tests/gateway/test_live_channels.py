@@ -424,6 +424,25 @@ def test_the_ticker_of_a_live_market() -> None:
     assert reader.take()[-1]["data"]["paying_price_day"] is None
 
 
+def test_starts_of_one_time_are_told_alike_behind_a_restart() -> None:
+    """Found by simulation, seed 1652: two entries of one time were taken for one."""
+    rig = Rig()
+    spec = listed(rig)
+    buyer, seller = rig.account("buyer"), rig.account("seller")
+    name = f"flows.{spec.symbol}"
+    offered = ask(rig, seller, 10, 5)
+    bid(rig, buyer, 30, 9)
+    rig.run(AmendAsk(seller, offered, speed=2))
+    feeds = Feeds()
+    for entry, events in rig.log:
+        feeds.load(entry, events)
+    assert len({entry.ts_ns for entry, _ in rig.log[-2:]}) == 1
+    feeds.start(rig.engine, Reads())
+    after = Reader()
+    feeds.find(name, 0).add(after, rig.now)
+    assert after.take()[0]["data"] == rig.subscribe(name).take()[0]["data"]
+
+
 def test_feeds_that_start_later_know_payments_and_starts() -> None:
     rig = Rig()
     spec = listed(rig)

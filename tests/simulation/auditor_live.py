@@ -628,13 +628,14 @@ def check_flows(replays: Iterable[LiveReplay], starts: Mapping[int, Row], find: 
     for replay in replays:
         for (flow_id, role), flow in replay.all_flows.items():
             sides.setdefault(flow_id, {})[role] = flow
-            start = starts.get(flow_id)
-            if start is not None and flow.whole and flow.speeds:
-                # others may have taken from it in that instant
-                own = [told for told in flow.speeds if told[0] == flow.speeds[0][0]]
-                if (start["ts_us"], start["speed"]) not in own:
-                    find("flow", f"flow {flow_id} starts as its {role} is told {own}, came {start}")
     for flow_id, both in sorted(sides.items()):
+        start = starts.get(flow_id)
+        told = [flow.speeds for flow in both.values() if flow.whole and flow.speeds]
+        if start is not None and told:
+            # others may have taken from it in that instant; one side may have read on further than the other
+            at_once = sorted({(at, speed) for speeds in told for at, speed in speeds if at == speeds[0][0]})
+            if (start["ts_us"], start["speed"]) not in at_once:
+                find("flow", f"flow {flow_id} starts as its sides are told {at_once}, came {start}")
         if len(both) < 2 or not all(flow.whole for flow in both.values()):
             unchecked["flow: only one side was told"] += 1
             continue
