@@ -561,7 +561,8 @@ class LiveReplay:
             flow = LiveFlow(self.view(row))
             flow.view.pop("hashrate")
             flow.whole = False
-            flow.heard_us = self.replay.ts_us  # at the latest
+            # at the latest; the clock that dates snapshots may have been set back
+            flow.heard_us = max(flow.heard_us, self.replay.ts_us)
             self.flows[row["flow_id"], row["role"]] = self.all_flows[row["flow_id"], row["role"]] = flow
             flow.states.append((self.replay.seq, dict(flow.view)))
         self.pools = {row["pool_id"]: row for row in data["pools"]}
