@@ -261,8 +261,8 @@ class LiveReplay:
                 self._find("life", f"a pool that was saved is deleted, came {data['pool_id']}")
         else:
             if kind not in ("flow_changed", "bid_ended", "ask_ended"):
-                # orders may end together, and their flows behind the last of them
-                self.settled()
+                # orders may end together, and their flows behind the last of them, market by market
+                self.settled(data["market"])
             market = data["market"]
             row = self.terms[market][-1].numbers(data)
             handlers: dict[str, Callable[[Row], None]] = {
@@ -282,16 +282,19 @@ class LiveReplay:
         if kind in ("pool_saved", "pool_deleted"):
             self.pool_states.append((self.replay.seq, dict(self.pools)))
 
-    def settled(self) -> None:
-        """The flows of a change are all told: nothing is assigned to who is gone, nor more than who stands takes."""
+    def settled(self, market: str = "") -> None:
+        """The flows of a change are all told, of one market or of all: nothing is assigned to who is gone, nor more than who
+        stands takes."""
         for order_id in sorted(self._touched):
             order = self.orders.get(order_id)
+            if order is not None and market and order.view["market"] != market:
+                continue
+            self._touched.discard(order_id)
             if order is None:
                 continue
             size = order.size if order.view["status"] == "open" else 0
             if order.view["assigned"] > size:
                 self._find("flow", f"at most {size} lots flow for {order.view}, came {order.view['assigned']}")
-        self._touched.clear()
 
     # Orders.
 
