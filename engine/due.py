@@ -25,9 +25,10 @@ NEVER: Final = 2**62 - 1
 SLACK: Final = 64
 """The heap may hold so many entries more than twice what is on the agenda."""
 
+KIND_BITS: Final = 3
 KEY_BITS: Final = 58
 """Ids are smaller than 2^58: so many commands nobody sends."""
-NS_SHIFT: Final = KEY_BITS + 3
+NS_SHIFT: Final = KEY_BITS + KIND_BITS
 
 _push: Final = heappush
 _pop: Final = heappop
@@ -125,4 +126,4 @@ def _packed(due_ns: int, kind: int, key: int) -> int:
 
 
 def _unpacked(entry: int) -> Entry:
-    return entry >> NS_SHIFT, entry >> KEY_BITS & 7, entry & (2**KEY_BITS - 1)
+    return entry >> NS_SHIFT, entry >> KEY_BITS & (2**KIND_BITS - 1), entry & (2**KEY_BITS - 1)

@@ -145,7 +145,7 @@ REFUSALS: Final[dict[RejectCode, Refusal]] = {
     ),
     RejectCode.LIFE_INVALID: Refusal("expires_ns", "an order ends after now and at most {bound} ahead", Unit.SPAN),
     RejectCode.ORDER_UNKNOWN: Refusal("order_id", "the account has no open order of that id"),
-    RejectCode.AMEND_EMPTY: Refusal("qty", "an amend carries a price, a quantity, or both"),
+    RejectCode.AMEND_EMPTY: Refusal("qty", "an amend names something to change"),
     RejectCode.EDIT_LOCKED: Refusal(
         "order_id", "the bid was edited a moment ago: price and limit can change at {bound}", Unit.TIME
     ),

@@ -360,10 +360,15 @@ def account_snapshot(engine: Engine, account: Account, terms: Mapping[str, Terms
     the name of one that ended, whose orders the account has already.
     """
 
+    now: dict[str, Terms] = {}
+
     def of(symbol: str) -> Terms:
-        known = terms.get(symbol)
-        market = engine.markets.get(symbol) or engine.live.markets[symbol]
-        return known if known is not None and known.spec is market.spec else Terms(market.spec)
+        found = now.get(symbol)
+        if found is None:
+            market = engine.markets.get(symbol) or engine.live.markets[symbol]
+            known = terms.get(symbol)
+            found = now[symbol] = known if known is not None and known.spec is market.spec else Terms(market.spec)
+        return found
 
     mine = account.account_id
     deliveries = [delivery for delivery in engine.deliveries.values() if mine in (delivery.seller, delivery.buyer)]

@@ -403,26 +403,11 @@ async def test_the_feed(tmp_path: Path) -> None:
         assert len(venue.service.feed) == 0
 
 
-async def test_a_feed_that_is_not_read_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_module, "FRAMES_MAX", 5)
-    async with serving(tmp_path) as running:
-        venue = running.venue
-        client = venue.client()
-        async with feed(running) as socket:
-            await socket.send("CONNECT\naccept-version:1.2\n\n\0")
-            await socket.send("SUBSCRIBE\nid:7\ndestination:/tradingview/order-changes/SHA256/BTC\n\n\0")
-            await frames(socket, 2)
-            pool = venue.pool(client)
-            for _ in range(20):
-                venue.order(client, pool_id=pool)
-            with pytest.raises(websockets.ConnectionClosed) as closed:
-                await frames(socket, 100)
-            assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code == 1008
-
-
-async def test_what_waits_for_a_client_of_the_feed_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_module, "FRAMES_BYTES_MAX", 2_000)
+@pytest.mark.parametrize(("bound", "most"), [("FRAMES_MAX", 5), ("FRAMES_BYTES_MAX", 2_000)])
+async def test_a_feed_that_is_not_read_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
+) -> None:
+    monkeypatch.setattr(http_module, bound, most)
     async with serving(tmp_path) as running:
         venue = running.venue
         client = venue.client()
@@ -432,6 +417,7 @@ async def test_what_waits_for_a_client_of_the_feed_is_bounded_in_bytes(tmp_path:
             await frames(socket, 2)
             pool = venue.pool(client)
             for _ in range(3):
+                # what is read takes no room
                 venue.order(client, pool_id=pool)
                 await frames(socket, 1)
             for _ in range(20):
